@@ -77,7 +77,7 @@ SHAPES = {
     "triangle": lambda x, y: np.maximum(-y - 0.55, 0.866*abs(x) + 0.5*y - 0.55),
 }
 
-# %% ../nbs/01_data.ipynb #d68881a6
+# %% ../nbs/01_data.ipynb #863b0032
 def draw_shapes(
     labels: np.ndarray, # int N, positions in `SHAPES`
     rng: np.random.Generator, # where chance comes from
@@ -92,15 +92,15 @@ def draw_shapes(
     for k, distance in enumerate(SHAPES.values()):
         mine = labels == k
         inside[mine] = np.clip(0.5 - 16*size[mine]*distance(x[mine], y[mine]), 0, 1)
-    back, front = u(40, 215, 3), u(-1, 1, 3)
-    front = np.clip(back + 110*front/abs(front).max(1, keepdims=True), 0, 255)
+    back = u(30, 130, 3)
+    front = back + u(40, 125, 3)
     slope = u(-50, 50)*pixel[None, None, :] + u(-50, 50)*pixel[None, :, None]
     picture = back + slope[:, None] + (front - back)*inside[:, None]
-    return np.clip(picture.transpose(0, 2, 3, 1) + rng.normal(0, 10, (n, 32, 32, 3)), 0, 255).astype(np.uint8)
+    return np.clip(picture.transpose(0, 2, 3, 1) + rng.normal(0, 8, (n, 32, 32, 3)), 0, 255).astype(np.uint8)
 
-# %% ../nbs/01_data.ipynb #cd9fe28f
+# %% ../nbs/01_data.ipynb #59a7d15e
 def synthetic(
-    n_train: int = 4000, # training pictures
+    n_train: int = 3000, # training pictures
     n_test: int = 1000, # test pictures
     seed: int = 0, # the same seed draws the same pictures
 ) -> ImageData: # ten classes of shapes
