@@ -54,6 +54,16 @@ BatchSize = Annotated[Optional[int], typer.Option("--batch-size", metavar="N", h
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 
+# %% ../nbs/07_cli.ipynb #680d56aa
+@app.callback(invoke_without_command=True)
+def _top(
+    version: Annotated[bool, typer.Option("--version", help="print the version and exit")] = False,
+) -> None:
+    if not version: return
+    from era_resnet import __version__
+    typer.echo(__version__)
+    raise typer.Exit()
+
 # %% ../nbs/07_cli.ipynb #21e58bd1
 def _prepare(name: str, settings: list[str] | None, **changes: Any) -> tuple[Any, Any, Any]:
     "(model, data, recipe) as the options say; the recipe learns the number of classes from the data."
@@ -154,14 +164,7 @@ def summary(recipe: RecipeName = None, settings: Settings = None):
     total = dict(stage="all", parameters=sum(r["parameters"] for r in rows), multiply_adds=sum(r["multiply_adds"] for r in rows))
     typer.echo(tabulate([*rows, total], headers="keys", intfmt=","))
 
-# %% ../nbs/07_cli.ipynb #35fd0e78
-@app.callback(invoke_without_command=True)
-def _top(version: Annotated[bool, typer.Option("--version", help="print the version and exit")] = False):
-    if version:
-        from era_resnet import __version__
-        typer.echo(__version__)
-        raise typer.Exit()
-
+# %% ../nbs/07_cli.ipynb #8fa50d8f
 def main() -> None:
     "The program `era-resnet`."
     app(prog_name="era-resnet")

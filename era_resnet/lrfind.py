@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from .data import FastLoader, ImageData, InputError, loaders
 
 # %% auto #0
-__all__ = ['LRMIN_SHARE', 'LRMAX_SHARE', 'MIN_ITERATIONS', 'make_optimizer', 'random_states', 'set_random_states', 'smooth',
-           'LRFound', 'finite_length', 'read_range', 'autocast', 'find_lr']
+__all__ = ['LRMIN_SHARE', 'LRMAX_SHARE', 'MIN_ITERATIONS', 'MIN_LOSSES', 'make_optimizer', 'random_states', 'set_random_states',
+           'smooth', 'LRFound', 'finite_length', 'read_range', 'autocast', 'find_lr']
 
 # %% ../nbs/02_lrfind.ipynb #2e10fa2e
 def make_optimizer(
@@ -50,9 +50,9 @@ def set_random_states(
     torch.set_rng_state(states["torch"])
     if torch.cuda.is_available() and states["cuda"]: torch.cuda.set_rng_state_all(states["cuda"])
 
-# %% ../nbs/02_lrfind.ipynb #59f1f860
+# %% ../nbs/02_lrfind.ipynb #26acee1a
 LRMIN_SHARE, LRMAX_SHARE = 0.10, 0.95 # of the way down from the level of the start to the lowest smoothed loss
-MIN_ITERATIONS = 20 # below this a curve can't be read
+MIN_ITERATIONS, MIN_LOSSES = 20, 10 # to be asked for; to be read, where the test stopped early
 
 def smooth(
     losses: np.ndarray, # float N, at rates that grow by a constant factor
@@ -87,7 +87,7 @@ class LRFound:
         ax.legend(fontsize=9)
         return fig
 
-# %% ../nbs/02_lrfind.ipynb #bc5663e3
+# %% ../nbs/02_lrfind.ipynb #abf66766
 def finite_length(
     losses: np.ndarray, # float N
 ) -> int: # how many losses come before the first NaN or infinity
@@ -102,8 +102,8 @@ def read_range(
     "Read LRMIN and LRMAX from a range test; raises `InputError` for too short a curve or one that never falls."
     lrs, losses = np.asarray(lrs, float), np.asarray(losses, float)
     n = finite_length(losses)
-    if n < MIN_ITERATIONS:
-        raise InputError(f"the range test has only {n} finite losses, but a curve needs {MIN_ITERATIONS}; "
+    if n < MIN_LOSSES:
+        raise InputError(f"the range test has only {n} finite losses, but a curve needs {MIN_LOSSES}; "
                          "give more iterations, or a smaller first rate if the loss is not finite")
     curve, start = smooth(losses[:n]), np.median(losses[:n//5])
     low = int(curve.argmin())
