@@ -7,11 +7,17 @@ ini = ConfigParser(delimiters=["="])
 ini.read("settings.ini", encoding="utf-8")
 cfg = ini["DEFAULT"]
 
+# On a package index, links of README must not be relative
+raw = cfg["git_url"].replace("github.com", "raw.githubusercontent.com") + f"/{cfg['branch']}"
+readme = Path("README.md").read_text(encoding="utf-8").replace("](images/", f"]({raw}/images/")
+for folder in ("nbs", "results"):
+    readme = readme.replace(f"]({folder}/", f"]({cfg['git_url']}/blob/{cfg['branch']}/{folder}/")
+
 setup(
     name=cfg["lib_name"],
     version=cfg["version"],
     description=cfg["description"],
-    long_description=Path("README.md").read_text(encoding="utf-8"),
+    long_description=readme,
     long_description_content_type="text/markdown",
     author=cfg["author"],
     author_email=cfg["author_email"],

@@ -1,0 +1,130 @@
+"The program as a person meets it: started as a process, stopped, resumed, and fed with mistakes"
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+SMALL = ["train", "--recipe", "quickstart", "--limit", "400", "--batch-size", "20", "--epochs", "2", "--deterministic",
+         "--set", "width=8", "--set", "precision=fp32", "--set", "lr_min=1e-4", "--set", "lr_max=3e-3"]
+
+
+@pytest.fixture
+def whole(era, tmp_path):
+    "A run that nobody interrupted"
+    result = era(*SMALL, "--out", "whole")
+    assert result.returncode == 0, result.stderr
+    return tmp_path/"whole"
+
+
+def same(a, b):
+    "Do two run folders hold the same weights and the same history, times aside?"
+    first, second = load_file(a/"model.safetensors"), load_file(b/"model.safetensors")
+    assert all(torch.equal(first[k], second[k]) for k in first)
+    untimed = lambda folder: [line.split(",")[:6] for line in (folder/"history.csv").read_text().splitlines()]
+    assert untimed(a) == untimed(b)
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_saves_says_how_to_go_on_and_ends_the_same(whole, era, tmp_path, number, code):
+    process = subprocess.Popen([sys.executable, "-m", "era_resnet.cli", *SMALL, "--out", "stopped"], cwd=tmp_path,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path/"stopped"/"history.csv").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == code, out + err
+    assert "go on with" in err and "Traceback" not in err
+    words = re.search(r"era-resnet (train --resume .*)", err)[1].split()
+    assert not (tmp_path/"stopped"/"metrics.json").exists()
+    resumed = era(*words)
+    assert resumed.returncode == 0, resumed.stderr
+    same(whole, tmp_path/"stopped")
+
+
+def test_a_killed_run_goes_on_from_its_last_epoch(whole, era, tmp_path):
+    process = subprocess.Popen([sys.executable, "-m", "era_resnet.cli", *SMALL, "--out", "killed"], cwd=tmp_path,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (tmp_path/"killed"/"history.csv").exists(): time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert era("train", "--resume", "--out", "killed").returncode == 0
+    same(whole, tmp_path/"killed")
+
+
+def test_a_run_is_run_again_from_its_recipe(whole, era, tmp_path):
+    assert era("train", "--recipe", whole/"recipe.json", "--out", "again").returncode == 0
+    same(whole, tmp_path/"again")
+
+
+def test_the_report_of_a_run_has_its_numbers(whole, era):
+    text, metrics = (whole/"report.md").read_text(), json.loads((whole/"metrics.json").read_text())
+    assert f"{metrics['test_acc']:.2%}" in text
+    assert json.loads(era("evaluate", whole, "--json").stdout)["acc"] == metrics["test_acc"]
+
+
+def broken_pictures(tmp_path, change):
+    "A small folder of pictures with something wrong in it"
+    from PIL import Image
+    for split in ("train", "test"):
+        for k, name in enumerate(("cat", "dog")):
+            (tmp_path/"pets"/split/name).mkdir(parents=True)
+            for i in range(4): Image.new("RGB", (32, 32), (60*k, 50*i, 9)).save(tmp_path/"pets"/split/name/f"{i}.png")
+    change(tmp_path/"pets")
+    return tmp_path/"pets"
+
+
+def empty_class(folder): (folder/"train"/"cow").mkdir()
+def not_a_picture(folder): (folder/"train"/"cat"/"x.png").write_text("miaow")
+def cut_picture(folder): (p := folder/"test"/"dog"/"0.png").write_bytes(p.read_bytes()[:40])
+def no_test_pictures(folder): [p.unlink() for p in (folder/"test"/"dog").iterdir()]
+
+
+@pytest.mark.parametrize("change, says", [(empty_class, "train/cow holds no pictures"), (not_a_picture, "x.png is no picture"),
+                                          (cut_picture, "0.png is no picture"), (no_test_pictures, "test/dog holds no pictures")])
+def test_a_broken_folder_ends_in_one_sentence(era, tmp_path, change, says):
+    result = era("train", "--data", broken_pictures(tmp_path, change), "--out", "run")
+    assert result.returncode == 2 and says in result.stderr and result.stderr.count("\n") == 1
+    assert not (tmp_path/"run").exists(), "nothing half-written"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can write anywhere")
+def test_a_folder_without_permission_ends_in_one_sentence(era, tmp_path):
+    (tmp_path/"locked").mkdir(mode=0o500)
+    result = era(*SMALL, "--out", tmp_path/"locked"/"run")
+    assert result.returncode == 2 and "can't be written to" in result.stderr
+
+
+def test_without_a_network_cifar10_says_what_to_do(era, tmp_path):
+    env = dict(os.environ, ERA_RESNET_CACHE=str(tmp_path/"cache"), https_proxy="http://127.0.0.1:9", HTTPS_PROXY="http://127.0.0.1:9")
+    result = era("train", "--data", "cifar10", env=env)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
+    assert all(words in result.stderr for words in (str(tmp_path/"cache"), "--data PATH", "--data synthetic"))
+
+
+def test_two_classes_train_too(era, tmp_path):
+    result = era("train", "--recipe", "quickstart", "--data", broken_pictures(tmp_path, lambda folder: None), "--epochs", 2, "--batch-size", 4,
+                 "--set", "width=4", "--set", "lr_min=1e-4", "--set", "lr_max=1e-3", "--set", "precision=fp32", "--out", "pets-run")
+    assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path/"pets-run"/"recipe.json").read_text())["num_classes"] == 2
+
+
+def test_the_python_of_readme_runs(top, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    snippet, = re.findall(r"```python\n(.*?)```", (top/"README.md").read_text(encoding="utf-8"), re.S)
+    names = {}
+    exec(snippet, names)
+    assert names["run"].metrics["test_acc"] > 0.9 and (tmp_path/"runs"/"quickstart"/"report.md").exists()
+
+
+def test_every_command_of_readme_is_known(top, era):
+    commands = set(re.findall(r"era-resnet ([a-z][a-z-]+)", (top/"README.md").read_text(encoding="utf-8")))
+    assert commands
+    for command in commands: assert era(command, "--help").returncode == 0, command

@@ -1,0 +1,166 @@
+"What must hold of the files of the project, and of the package that is made from them"
+import ast
+import csv
+import json
+import re
+import subprocess
+import sys
+import time
+import zipfile
+from configparser import ConfigParser
+
+import nbformat
+import pytest
+
+
+def notebooks(top):
+    return [p for p in sorted((top/"nbs").rglob("*.ipynb")) if ".ipynb_checkpoints" not in p.parts]
+
+
+def code_cells(top):
+    return [(p.name, c) for p in notebooks(top) for c in nbformat.read(p, 4).cells if c.cell_type == "code"]
+
+
+def settings(top):
+    ini = ConfigParser(delimiters=["="])
+    ini.read(top/"settings.ini", encoding="utf-8")
+    return ini["DEFAULT"]
+
+
+def test_readme_is_what_the_index_notebook_gives(top):
+    sys.path.insert(0, str(top/"nbs"))
+    try: from readme import readme
+    finally: sys.path.pop(0)
+    assert (top/"README.md").read_text(encoding="utf-8") == readme(), "run: python nbs/readme.py"
+
+
+def test_numbers_of_readme_come_from_results(top):
+    text = (top/"README.md").read_text(encoding="utf-8")
+    found = [json.loads(p.read_text()) for p in (top/"results").glob("*/metrics.json")]
+    assert found
+    for metrics in found:
+        assert f"{metrics['test_acc']:.2%}" in text and metrics["data"] in text
+
+
+def test_files_of_the_first_run_agree(top):
+    run = top/"results"/"first-run"
+    metrics, recipe = (json.loads((run/f"{name}.json").read_text()) for name in ("metrics", "recipe"))
+    rows = list(csv.DictReader(open(run/"history.csv")))
+    assert len(rows) == recipe["epochs"] == metrics["epochs"] == 3 and recipe["width"] == 64
+    assert float(rows[-1]["test_acc"]) == pytest.approx(metrics["test_acc"], abs=1e-4) and metrics["test_acc"] >= 0.75
+    assert recipe["run"]["images"] == {"train": 50_000, "holdout": 0, "test": 10_000}
+    assert recipe["run"]["fingerprint"] == metrics["fingerprint"] and recipe["run"]["data"] == metrics["data"]
+    assert float(rows[-1]["lr"]) == pytest.approx(recipe["lr_min"], rel=1e-4)
+    assert f"{metrics['test_acc']:.2%}" in (run/"report.md").read_text() and f"{metrics['test_acc']:.2%}" in (run/"log.txt").read_text()
+    curve = [(float(r["lr"]), float(r["loss"])) for r in csv.DictReader(open(run/"lr_find.csv"))]
+    from era_resnet.lrfind import read_range
+    found = read_range(*zip(*curve))
+    assert (found.lr_min, found.lr_max) == (recipe["lr_min"], recipe["lr_max"]), "the chapter's rule gives the run's rates"
+
+
+def test_pictures_are_small_and_exist(top):
+    photographs = ("dataloader_preview", "misclassified_images", "grad_cam")
+    pictures = list((top/"images").glob("*.png"))
+    assert {p.stem for p in pictures} >= {"classwise_accuracy", "lr_finder", "training_curves", *photographs}
+    for p in pictures: assert p.stat().st_size <= (200_000 if p.stem in photographs else 60_000), p
+    for link in re.findall(r"!\[.+?\]\((.+?)\)", (top/"README.md").read_text(encoding="utf-8")): assert (top/link).is_file(), link
+
+
+def test_local_links_lead_somewhere(top):
+    for page in [top/"README.md", *(top/"results").glob("*/report.md")]:
+        for link in re.findall(r"\]\((?!http|#)([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent/link.split("#")[0]).exists(), f"{page.name}: {link}"
+    for p in notebooks(top):
+        prose = "\n".join(c.source for c in nbformat.read(p, 4).cells if c.cell_type == "markdown")
+        for link in re.findall(r"\]\((?!http|#)([^)\s]+)\)", prose):
+            assert (p.parent/link.split("#")[0]).exists() or (top/link).exists(), f"{p.name}: {link}"
+
+
+def test_few_cells_are_kept_out_of_the_plain_test(top):
+    cells = code_cells(top)
+    kept_out = [n for n, c in cells if re.search(r"^#\|\s*(slow|cuda|eval:\s*false)", c.source, re.M)]
+    assert len(kept_out) <= 0.15*len(cells), f"{len(kept_out)} of {len(cells)}"
+
+
+def test_notebooks_hold_no_errors_and_were_executed(top):
+    for name, cell in code_cells(top):
+        assert not [o for o in cell.outputs if o.output_type == "error"], name
+        assert not [o for o in cell.outputs if o.get("name") == "stderr"], f"{name}: {cell.source[:60]}"
+        if re.search(r"^(print\(|fig$|found\.plot\(\))", cell.source.strip().splitlines()[-1] if cell.source.strip() else ""):
+            assert cell.outputs, f"{name} was not executed: {cell.source[:60]}"
+
+
+def test_each_notebook_has_front_matter_and_one_title(top):
+    for p in notebooks(top):
+        cells = nbformat.read(p, 4).cells
+        assert cells[0].cell_type == "raw" and cells[0].source.startswith("---\ntitle: "), p.name
+        prose = "\n".join(c.source for c in cells if c.cell_type == "markdown")
+        assert len(re.findall(r"^# ", re.sub(r"```.*?```", "", prose, flags=re.S), re.M)) == 1, p.name
+
+
+def test_exported_code_has_no_star_imports_and_imports_one_way(top):
+    order = ["custom_resnet", "compact", "data", "lrfind", "train", "analysis", "zoo", "cli"]
+    for path in (top/"era_resnet").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                assert "*" not in [a.name for a in node.names], path
+                module = node.module if node.level else (node.module or "").removeprefix("era_resnet.")
+                if module in order and path.stem in order: assert order.index(module) < order.index(path.stem), f"{path.stem} knows {module}"
+
+
+def run_python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+
+
+def test_custom_resnet_needs_torch_alone():
+    code = """
+import sys, torch
+before = set(sys.modules)
+import era_resnet.custom_resnet
+new = {m.split('.')[0] for m in set(sys.modules) - before} - set(sys.stdlib_module_names)
+print(sorted(new - {'era_resnet', 'torch'}))
+"""
+    result = run_python(code)
+    assert result.stdout.strip() == "[]", result.stdout + result.stderr
+
+
+def test_package_runs_without_the_tools_that_make_it(tmp_path):
+    code = f"""
+import sys
+class Refuse:
+    def find_spec(self, name, *args):
+        if name.split('.')[0] in ('nbdev', 'execnb', 'fastcore', 'ghapi', 'pytest', 'nbformat', 'nbclient', 'nbconvert', 'jupyter', 'ipywidgets'):
+            raise ImportError(name)
+sys.meta_path.insert(0, Refuse())
+sys.argv = ['era-resnet', 'train', '--recipe', 'quickstart', '--limit', '200', '--epochs', '1', '--set', 'width=4', '--set', 'batch_size=20',
+            '--set', 'precision=fp32', '--out', {str(tmp_path/'run')!r}]
+from era_resnet.cli import main
+main()
+"""
+    result = run_python(code)
+    assert result.returncode == 0 and (tmp_path/"run"/"report.md").exists(), result.stderr
+
+
+def test_help_answers_at_once(era):
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        assert era("--help").returncode == 0
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 1.5, seconds
+    code = "import sys, era_resnet.cli; print([m for m in ('torch', 'numpy', 'matplotlib', 'albumentations') if m in sys.modules])"
+    assert run_python(code).stdout.strip() == "[]"
+
+
+def test_wheel_says_what_settings_say(top, tmp_path):
+    subprocess.run([sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", tmp_path, top], check=True, capture_output=True)
+    wheel, = tmp_path.glob("*.whl")
+    files = zipfile.ZipFile(wheel)
+    about = next(n for n in files.namelist() if n.endswith("METADATA"))
+    text, cfg = files.read(about).decode(), settings(top)
+    needs = [l for l in text.splitlines() if l.startswith("Requires-Dist") and "extra ==" not in l]
+    assert f"Name: {cfg['lib_name']}" in text and f"Version: {cfg['version']}" in text and "License-Expression: Apache-2.0" in text
+    assert len(needs) == len(cfg["requirements"].split())
+    assert not [n for n in needs if re.search("nbdev|jupyter|pytest|fastcore", n)]
+    assert "](images/" not in text and "](nbs/" not in text, "links in the description are absolute"
+    assert "era_resnet/cli.py" in files.namelist() and not [n for n in files.namelist() if n.startswith(("tests", "nbs"))]
