@@ -42,12 +42,12 @@ def door(
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None,
                   help="Train a small residual network on CIFAR-10, and look at what it has learned.")
 
-# %% ../nbs/07_cli.ipynb #895b03bc
+# %% ../nbs/07_cli.ipynb #424f3d9f
 RecipeName = Annotated[Optional[str], typer.Option("--recipe", metavar="NAME|FILE.json", help="custom-resnet, quickstart, or a JSON file such as RUN/recipe.json")]
 Settings = Annotated[Optional[list[str]], typer.Option("--set", metavar="FIELD=VALUE", help="change a field of the recipe; may be given several times")]
 Source = Annotated[Optional[str], typer.Option("--data", metavar="SOURCE", help="cifar10, synthetic, a folder (cifar-10-batches-py, or train/CLASS/* and test/CLASS/*), or a .tar or .zip of one")]
 Device = Annotated[Optional[str], typer.Option("--device", metavar="D", help="auto, cpu, cuda, cuda:1, mps")]
-Limit = Annotated[Optional[int], typer.Option("--limit", metavar="N", help="use at most N training pictures, balanced over classes")]
+Limit = Annotated[Optional[int], typer.Option("--limit", metavar="N", help="keep at most N training pictures and N test pictures, balanced over classes")]
 Holdout = Annotated[Optional[int], typer.Option("--holdout", metavar="N", help="set N training pictures apart and judge on them until the end")]
 Seed = Annotated[Optional[int], typer.Option("--seed", metavar="N", help="of everything")]
 
@@ -83,7 +83,7 @@ def _prepare(name: str, settings: list[str] | None, **changes: Any) -> tuple[Any
     recipe = change_recipe(recipe, num_classes=len(data.classes))
     return create_model(recipe), data, recipe
 
-# %% ../nbs/07_cli.ipynb #bce54c92
+# %% ../nbs/07_cli.ipynb #21d27fc3
 @app.command()
 @door
 def train(
@@ -104,7 +104,7 @@ def train(
     from era_resnet.analysis import report
     from era_resnet.data import InputError
     from era_resnet.train import fit
-    if resume and not (out and (out/"recipe.json").is_file()): raise InputError(f"--resume needs --out with the folder of a run; there is no recipe.json in {out}")
+    if resume and not (out and (out/"recipe.json").is_file()): raise InputError(f"--resume needs --out with the folder of a run; there is no recipe.json in {out or 'it'}")
     name = recipe or (str(out/"recipe.json") if resume else "custom-resnet")
     model, pictures, chosen = _prepare(name, settings, data=data, epochs=epochs, batch_size=batch_size, seed=seed, limit=limit,
                                        holdout=holdout, device=device, deterministic=deterministic or None)
@@ -112,7 +112,7 @@ def train(
     typer.echo(f"test accuracy {run.metrics['test_acc']:.2%} on {len(pictures.test):,} pictures of {run.metrics['data']}")
     typer.echo(f"report: {report(run, pictures)}")
 
-# %% ../nbs/07_cli.ipynb #3bddaf73
+# %% ../nbs/07_cli.ipynb #726b0c85
 @app.command("find-lr")
 @door
 def find_rate(
@@ -128,15 +128,16 @@ def find_rate(
 ) -> None:
     "Run the LR range test alone: LRMIN and LRMAX."
     from era_resnet.analysis import save_figure
-    from era_resnet.lrfind import find_lr
-    from era_resnet.train import pick_device
-    model, pictures, chosen = _prepare(recipe or "custom-resnet", settings, data=data, batch_size=batch_size, seed=seed, limit=limit,
-                                       device=device, find_iterations=iterations)
-    found = find_lr(model, pictures, chosen, iterations=chosen.find_iterations, device=pick_device(chosen.device))
-    if plot: save_figure(found.plot(), plot)
+    from era_resnet.data import InputError
+    from era_resnet.train import pick_device, resolve
+    if plot and not plot.absolute().parent.is_dir(): raise InputError(f"there is no folder for the picture {plot}; make it first")
+    model, pictures, chosen = _prepare(recipe or "custom-resnet", [*(settings or ()), "lr_min=FIND", "lr_max=FIND"], data=data,
+                                       batch_size=batch_size, seed=seed, limit=limit, device=device, find_iterations=iterations)
+    _, found = resolve(model, pictures, chosen, pick_device(chosen.device))
     typer.echo(f"lr_min={found.lr_min:.6g}\nlr_max={found.lr_max:.6g}")
+    if plot: save_figure(found.plot(), plot)
 
-# %% ../nbs/07_cli.ipynb #eb5a64cc
+# %% ../nbs/07_cli.ipynb #8ebadceb
 @app.command()
 @door
 def evaluate(
@@ -151,7 +152,8 @@ def evaluate(
     from era_resnet.train import load_run
     from era_resnet.analysis import judge
     done = load_run(run)
-    found = judge(done, load_data(data or done.recipe.data, limit=limit or done.recipe.limit, seed=done.recipe.seed))
+    r = done.recipe
+    found = judge(done, load_data(data or r.data, limit=r.limit if limit is None and not data else limit, holdout=0 if data else r.holdout, seed=r.seed))
     if as_json: typer.echo(json.dumps(found, ensure_ascii=False)); return
     typer.echo("accuracy {acc:.2%} (95 % interval {acc_95[0]:.2%} to {acc_95[1]:.2%}), loss {loss:.4f}, calibration error {ece:.4f}\n"
                "on {images:,} test pictures of {data}\n".format(**found))
@@ -171,7 +173,7 @@ def report(
     r = load_run(run).recipe
     typer.echo(write_report(run, load_data(data or r.data, limit=r.limit, holdout=r.holdout, seed=r.seed)))
 
-# %% ../nbs/07_cli.ipynb #f2f5ce68
+# %% ../nbs/07_cli.ipynb #809759ad
 @app.command()
 @door
 def summary(
@@ -183,8 +185,8 @@ def summary(
     from era_resnet.custom_resnet import stages
     from era_resnet.train import change_recipe, create_model, read_recipe
     rows = stages(create_model(change_recipe(read_recipe(recipe or "custom-resnet"), settings or ())))
-    total = dict(stage="all") | {name: sum(row[name] for row in rows) for name in ("parameters", "multiply_adds")}
-    typer.echo(tabulate([*rows, total], headers="keys", intfmt=","))
+    rows.append(dict(stage="all") | {name: sum(row[name] for row in rows) for name in ("parameters", "multiply_adds")})
+    typer.echo(tabulate(rows, headers="keys", intfmt=","))
 
 # %% ../nbs/07_cli.ipynb #8fa50d8f
 def main() -> None:

@@ -1,7 +1,7 @@
 """Publish a finished run: `python results/publish.py RUN NAME [--pictures]`.
 
-Copies the small files of a run folder, with its log if there is one beside it, to results/NAME; with `--pictures`
-also the pictures of its report to images/, where README and the home page show them."""
+Copies the small files of a run folder, with its log if there is one beside it, and the pictures of its report to
+results/NAME; with `--pictures` the pictures also to images/, where README and the home page show them."""
 import argparse
 import shutil
 from pathlib import Path
@@ -11,17 +11,14 @@ FILES = ("recipe.json", "lr_find.csv", "history.csv", "metrics.json", "report.md
 
 
 def publish(run, name, pictures):
-    "Copy the files of a run; the links in its report lead to images/"
+    "Copy the files of a run"
     out = TOP/"results"/name
     out.mkdir(parents=True, exist_ok=True)
     for file in FILES:
         if (run/file).exists(): shutil.copy(run/file, out/file)
     if run.with_suffix(".log").exists(): shutil.copy(run.with_suffix(".log"), out/"log.txt")
-    if not pictures: return
-    for picture in (run/"images").glob("*.png"): shutil.copy(picture, TOP/"images"/picture.name)
-    depth = "../"*(1 + len(Path(name).parts))
-    text = (out/"report.md").read_text(encoding="utf-8")
-    (out/"report.md").write_text(text.replace("](images/", f"]({depth}images/"), encoding="utf-8")
+    shutil.copytree(run/"images", out/"images", dirs_exist_ok=True)
+    if pictures: shutil.copytree(run/"images", TOP/"images", dirs_exist_ok=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,4 @@
 "What the tests share"
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ TOP = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(autouse=True)
-def quiet(monkeypatch, tmp_path_factory):
+def quiet(monkeypatch):
     "No progress bars, no look for updates"
     monkeypatch.setenv("TQDM_DISABLE", "1")
     monkeypatch.setenv("NO_ALBUMENTATIONS_UPDATE", "1")

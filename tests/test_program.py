@@ -31,13 +31,18 @@ def same(a, b):
     assert untimed(a) == untimed(b)
 
 
+def wait_for_first_epoch(process, folder):
+    "Wait until the first epoch of a run is done"
+    while not (folder/"history.csv").exists():
+        assert process.poll() is None, "the run ended too early"
+        time.sleep(0.01)
+
+
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_run_saves_says_how_to_go_on_and_ends_the_same(whole, era, tmp_path, number, code):
     process = subprocess.Popen([sys.executable, "-m", "era_resnet.cli", *SMALL, "--out", "stopped"], cwd=tmp_path,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not (tmp_path/"stopped"/"history.csv").exists():
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.01)
+    wait_for_first_epoch(process, tmp_path/"stopped")
     process.send_signal(number)
     out, err = process.communicate(timeout=120)
     assert process.returncode == code, out + err
@@ -52,11 +57,23 @@ def test_a_stopped_run_saves_says_how_to_go_on_and_ends_the_same(whole, era, tmp
 def test_a_killed_run_goes_on_from_its_last_epoch(whole, era, tmp_path):
     process = subprocess.Popen([sys.executable, "-m", "era_resnet.cli", *SMALL, "--out", "killed"], cwd=tmp_path,
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not (tmp_path/"killed"/"history.csv").exists(): time.sleep(0.01)
+    wait_for_first_epoch(process, tmp_path/"killed")
     process.kill()
     process.wait()
     assert era("train", "--resume", "--out", "killed").returncode == 0
     same(whole, tmp_path/"killed")
+
+
+def test_a_run_killed_right_after_its_last_checkpoint_is_completed(whole, era):
+    for name in ("history.csv", "metrics.json", "model.safetensors"): (whole/name).rename(whole/f"{name}.kept")
+    assert era("train", "--resume", "--out", whole).returncode == 0
+    for name in ("history.csv", "model.safetensors"): assert (whole/name).read_bytes() == (whole/f"{name}.kept").read_bytes()
+
+
+def test_a_folder_left_before_the_first_checkpoint_can_be_used_again(whole, era):
+    for p in whole.iterdir():
+        if p.is_file() and p.name not in ("recipe.json", "lr_find.csv"): p.unlink()
+    assert era(*SMALL, "--out", whole).returncode == 0
 
 
 def test_a_run_is_run_again_from_its_recipe(whole, era, tmp_path):

@@ -4,11 +4,12 @@ import os
 
 import pytest
 
+ARCHIVE = os.path.abspath(os.environ.get("ERA_RESNET_DATA", "none"))
 pytestmark = pytest.mark.skipif("ERA_RESNET_DATA" not in os.environ, reason="ERA_RESNET_DATA names no archive of real images")
 
 
 def test_a_quarter_of_the_width_beats_45_percent_on_real_images(era, tmp_path):
-    result = era("train", "--recipe", "quickstart", "--data", os.environ["ERA_RESNET_DATA"], "--limit", 10_000, "--epochs", 3, "--batch-size", 128,
+    result = era("train", "--recipe", "quickstart", "--data", ARCHIVE, "--limit", 10_000, "--epochs", 3, "--batch-size", 128,
                  "--out", "real")
     assert result.returncode == 0, result.stderr
     metrics = json.loads((tmp_path/"real"/"metrics.json").read_text())
