@@ -23,7 +23,7 @@ __all__ = ['BLUE', 'ORANGE', 'GREEN', 'GREY', 'save_figure', 'plot_history', 'pl
            'confusion', 'class_table', 'plot_classwise', 'plot_confusion', 'plot_reliability', 'most_wrong',
            'plot_misclassified', 'grad_cam', 'judge', 'report']
 
-# %% ../nbs/04_analysis.ipynb #bee73392
+# %% ../nbs/04_analysis.ipynb #cd690c8a
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
 
 def save_figure(
@@ -31,7 +31,7 @@ def save_figure(
     path: str | Path, # a .png file
     limit: int = 60_000, # bytes that it may have
 ) -> int: # bytes that it has
-    "Write a picture whole or not at all, with fewer dots per inch if it would be too large."
+    "Write a picture whole or not at all, with fewer dots per inch (110 down to 50) while it is too large."
     for dpi in (110, 90, 70, 50):
         with whole_file(path) as part: fig.savefig(part, format="png", dpi=dpi, pil_kwargs=dict(optimize=True))
         if Path(path).stat().st_size <= limit: break
@@ -183,12 +183,12 @@ def most_wrong(
     wrong = np.flatnonzero(predicted.numpy() != labels)
     return wrong[np.argsort(-confidence.numpy()[wrong], kind="stable")][:n]
 
-# %% ../nbs/04_analysis.ipynb #13158ff8
+# %% ../nbs/04_analysis.ipynb #164ac8a4
 def plot_misclassified(
     judged: Evaluation, # of a network on the test pictures
     data: ImageData, # with these test pictures
     title: str = "", # of the run
-    n: int = 20, # pictures, ten a row or fewer
+    n: int = 20, # pictures, five in a row
     maps: Tensor | None = None, # float n×h×w, laid over the pictures if given
 ) -> Figure: # pictures with true class, predicted class and confidence
     "The most confident mistakes, with what they are and what the network took them for."
@@ -221,18 +221,24 @@ def grad_cam(
     cam = (grad.mean((2, 3), keepdim=True)*kept["maps"]).sum(1).relu().detach()
     return cam/cam.amax((1, 2), keepdim=True).clamp(min=1e-12)
 
-# %% ../nbs/04_analysis.ipynb #a6d20618
+# %% ../nbs/04_analysis.ipynb #59d36d13
+def _must_be_finished(run: Run) -> None:
+    "Raise `InputError` if the last epoch of a run is still to come."
+    if not run.metrics: raise InputError(f"the run in {run.folder} is at epoch {len(run.history)} of {run.recipe.epochs}; finish it with --resume")
+
+# %% ../nbs/04_analysis.ipynb #47b16636
 def judge(
     run: Run, # whose network is judged
     data: ImageData, # on these test pictures
 ) -> dict: # acc, acc_95, loss, ece, images, data, fingerprint, classes
     "Accuracy with its 95 % interval, loss, calibration error and class-wise accuracy; raises `InputError` for other classes."
-    if list(data.classes) != run.about["classes"]:
-        raise InputError(f"{data.source} has the classes {', '.join(data.classes)}, but the network knows {', '.join(run.about['classes'])}")
+    _must_be_finished(run)
+    known = ", ".join(run.about["classes"])
+    if ", ".join(data.classes) != known: raise InputError(f"{data.source} has the classes {', '.join(data.classes)}, but the network knows {known}")
     judged = evaluate(run.model, data.test, run.recipe.stats)
     counts = confusion(judged.logits, data.test.labels)
-    return dict(acc=judged.acc, acc_95=wilson(int(counts.trace()), len(data.test)), loss=judged.loss, ece=judged.ece, images=len(data.test),
-                data=data.source, fingerprint=data.fingerprint,
+    return dict(acc=judged.acc, acc_95=wilson(int(counts.trace()), len(data.test)), loss=judged.loss, ece=judged.ece,
+                images=len(data.test), data=data.source, fingerprint=data.fingerprint,
                 classes={row["class"]: float(row["accuracy"]) for row in class_table(counts, data.classes)})
 
 # %% ../nbs/04_analysis.ipynb #0c467618
@@ -280,7 +286,7 @@ def _text(run: Run, data: ImageData, judged: Evaluation, pictures: list[str]) ->
              "## The epochs", tabulate(run.history, headers="keys", tablefmt="github", floatfmt=".4g")]
     return "\n\n".join(parts) + "\n"
 
-# %% ../nbs/04_analysis.ipynb #9d18baa3
+# %% ../nbs/04_analysis.ipynb #75d03802
 def report(
     run: Run | str | Path, # a run, or its folder
     data: ImageData | None = None, # loaded as the recipe says if not given
@@ -289,8 +295,9 @@ def report(
     run = run if isinstance(run, Run) else load_run(run)
     r = run.recipe
     data = data or load_data(r.data, limit=r.limit, holdout=r.holdout, seed=r.seed)
-    if data.fingerprint != run.about["fingerprint"]:
-        raise InputError(f"the run in {run.folder} was made on {run.about['data']}, not on {data.source}; give the same data with --data")
+    _must_be_finished(run)
+    if (data.fingerprint, data.limit) != (run.about["fingerprint"], r.limit):
+        raise InputError(f"the run in {run.folder} was made on {run.about['data']} with limit={r.limit}, not on {data.source} with limit={data.limit}; give the same data")
     judged = evaluate(run.model, data.test, r.stats)
     pictures = {name: item for name, item in _pictures(run, data, judged).items() if item[0]}
     (run.folder/"images").mkdir(exist_ok=True)
