@@ -13,8 +13,8 @@ import typer
 
 # %% auto #0
 __all__ = ['app', 'RecipeName', 'Settings', 'Source', 'Device', 'Limit', 'Holdout', 'Seed', 'BatchSize', 'Epochs', 'Out',
-           'Resume', 'Deterministic', 'Iterations', 'Plot', 'RunFolder', 'AsJson', 'door', 'train', 'find_rate',
-           'evaluate', 'report', 'summary', 'main']
+           'Resume', 'Deterministic', 'Compile', 'Iterations', 'Plot', 'RunFolder', 'AsJson', 'door', 'train',
+           'find_rate', 'evaluate', 'report', 'summary', 'main']
 
 # %% ../nbs/07_cli.ipynb #1f3d95b7
 def _exit_code(e: BaseException) -> int | None:
@@ -51,12 +51,13 @@ Limit = Annotated[Optional[int], typer.Option("--limit", metavar="N", help="keep
 Holdout = Annotated[Optional[int], typer.Option("--holdout", metavar="N", help="set N training pictures apart and judge on them until the end")]
 Seed = Annotated[Optional[int], typer.Option("--seed", metavar="N", help="of everything")]
 
-# %% ../nbs/07_cli.ipynb #7f2853a1
+# %% ../nbs/07_cli.ipynb #ac3cb13a
 BatchSize = Annotated[Optional[int], typer.Option("--batch-size", metavar="N", help="pictures in a step")]
 Epochs = Annotated[Optional[int], typer.Option("--epochs", metavar="N", help="how often each picture is seen; the peak moves in proportion")]
 Out = Annotated[Optional[Path], typer.Option("--out", metavar="DIR", help="run folder; left out: runs/NAME, runs/NAME-2, …")]
 Resume = Annotated[bool, typer.Option("--resume", help="go on with the run in --out")]
 Deterministic = Annotated[bool, typer.Option("--deterministic", help="refuse operations that don't repeat exactly")]
+Compile = Annotated[bool, typer.Option("--compile", help="let torch.compile make the training step")]
 Iterations = Annotated[Optional[int], typer.Option("--iterations", metavar="N", help="steps of the range test")]
 Plot = Annotated[Optional[Path], typer.Option("--plot", metavar="FILE.png", help="write the curve as a picture")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
@@ -83,7 +84,7 @@ def _prepare(name: str, settings: list[str] | None, **changes: Any) -> tuple[Any
     recipe = change_recipe(recipe, num_classes=len(data.classes))
     return create_model(recipe), data, recipe
 
-# %% ../nbs/07_cli.ipynb #21d27fc3
+# %% ../nbs/07_cli.ipynb #b12d5eb3
 @app.command()
 @door
 def train(
@@ -99,6 +100,7 @@ def train(
     resume: Resume = False, # go on with the run in `out`?
     device: Device = None, # in place of the recipe's
     deterministic: Deterministic = False, # refuse what doesn't repeat exactly?
+    compiled: Compile = False, # use torch.compile?
 ) -> None:
     "Train a network and write a run folder with its report."
     from era_resnet.analysis import report
@@ -107,7 +109,7 @@ def train(
     if resume and not (out and (out/"recipe.json").is_file()): raise InputError(f"--resume needs --out with the folder of a run; there is no recipe.json in {out or 'it'}")
     name = recipe or (str(out/"recipe.json") if resume else "custom-resnet")
     model, pictures, chosen = _prepare(name, settings, data=data, epochs=epochs, batch_size=batch_size, seed=seed, limit=limit,
-                                       holdout=holdout, device=device, deterministic=deterministic or None)
+                                       holdout=holdout, device=device, deterministic=deterministic or None, compile=compiled or None)
     run = fit(model, pictures, chosen, out, resume)
     typer.echo(f"test accuracy {run.metrics['test_acc']:.2%} on {len(pictures.test):,} pictures of {run.metrics['data']}")
     typer.echo(f"report: {report(run, pictures)}")

@@ -21,8 +21,8 @@ __all__ = ['SHAPES', 'MAX_FILE_BYTES', 'MAX_FILES', 'MAX_TOTAL_BYTES', 'MAX_PIXE
            'CIFAR10_STATS', 'AUGMENTATIONS', 'Stats', 'ImageSet', 'ImageData', 'InputError', 'draw_shapes', 'synthetic',
            'members', 'read_image', 'decode_folders', 'cache_dir', 'download', 'decode_official', 'digest',
            'whole_file', 'balanced', 'load_data', 'channel_stats', 'test_transform', 'train_transform', 'image_seed',
-           'AugmentedImages', 'epoch_order', 'EpochSampler', 'EpochLoader', 'augment', 'normalise', 'draw_augmentation',
-           'FastLoader', 'loaders', 'figure', 'show_augmented']
+           'AugmentedImages', 'epoch_order', 'EpochSampler', 'EpochLoader', 'crop_flip', 'cut_out', 'affine_maps',
+           'warp', 'draw_augmentation', 'augment', 'normalise', 'FastLoader', 'loaders', 'figure', 'show_augmented']
 
 # %% ../nbs/01_data.ipynb #ae4df3e7
 @dataclass(frozen=True)
@@ -463,11 +463,15 @@ def _albumentations():
     import albumentations
     return albumentations
 
-# %% ../nbs/01_data.ipynb #54054d66
+# %% ../nbs/01_data.ipynb #2e3722a7
+def _crop_flip(A: Any, fill: tuple) -> list:
+    "RandomCrop 32 after padding 4 with 0 → FlipLR (½)."
+    return [A.Pad(padding=4, fill=0), A.RandomCrop(32, 32), A.HorizontalFlip(p=0.5)]
+
 def _crop_flip_cutout(A: Any, fill: tuple) -> list:
     "RandomCrop 32 after padding 4 with 0 → FlipLR (½) → CutOut: one whole 8×8 hole."
-    return [A.Pad(padding=4, fill=0), A.RandomCrop(32, 32), A.HorizontalFlip(p=0.5),
-            A.CoarseDropout(num_holes_range=(1, 1), hole_height_range=(8, 8), hole_width_range=(8, 8), fill=fill, p=1)]
+    hole = dict(num_holes_range=(1, 1), hole_height_range=(8, 8), hole_width_range=(8, 8))
+    return [*_crop_flip(A, fill), A.CoarseDropout(**hole, fill=fill, p=1)]
 
 # %% ../nbs/01_data.ipynb #3580d371
 def _flip_affine_dropout(A: Any, fill: tuple) -> list:
@@ -476,9 +480,11 @@ def _flip_affine_dropout(A: Any, fill: tuple) -> list:
             A.Affine(translate_percent=(-0.0625, 0.0625), scale=(0.9, 1.1), rotate=(-15, 15), fill=fill, p=0.5),
             A.CoarseDropout(num_holes_range=(1, 1), hole_height_range=(16, 16), hole_width_range=(16, 16), fill=fill, p=0.5)]
 
-# %% ../nbs/01_data.ipynb #6cb18972
-AUGMENTATIONS = {"crop-flip-cutout": _crop_flip_cutout, "flip-affine-dropout": _flip_affine_dropout}
+# %% ../nbs/01_data.ipynb #d2aab3d9
+AUGMENTATIONS = {"crop-flip-cutout": _crop_flip_cutout, "crop-flip": _crop_flip, "flip-affine-dropout": _flip_affine_dropout}
 Stats = tuple[tuple[float, ...], tuple[float, ...]]
+
+def _no_augmentation(name: str) -> InputError: return InputError(f"there is no augmentation {name!r}; choose one of {', '.join(AUGMENTATIONS)}")
 
 def _hole_colour(stats: Stats) -> tuple[int, ...]: return tuple(round(255*m) for m in stats[0])
 
@@ -490,13 +496,13 @@ def test_transform(
     from albumentations.pytorch import ToTensorV2
     return A.Compose([A.Normalize(*stats), ToTensorV2()])
 
-# %% ../nbs/01_data.ipynb #1ffecf65
+# %% ../nbs/01_data.ipynb #05c68758
 def train_transform(
-    name: str, # "crop-flip-cutout" (the assignment's) or "flip-affine-dropout" (the compact network's)
+    name: str, # "crop-flip-cutout" (the assignment's), "crop-flip" or "flip-affine-dropout" (the compact network's)
     stats: Stats = CIFAR10_STATS, # mean and standard deviation; holes get the mean
 ) -> Any: # albumentations.Compose: `image=` uint8 32×32×3 in, float32 tensor 3×32×32 out
     "The augmentation called `name`, then normalisation; raises `InputError` for another name."
-    if name not in AUGMENTATIONS: raise InputError(f"there is no augmentation {name!r}; choose one of {', '.join(AUGMENTATIONS)}")
+    if name not in AUGMENTATIONS: raise _no_augmentation(name)
     A = _albumentations()
     return A.Compose([*AUGMENTATIONS[name](A, _hole_colour(stats)), *test_transform(stats).transforms])
 
@@ -569,57 +575,131 @@ def _albumentations_loader(images: ImageSet, transform: Any, recipe: Any, shuffl
                        sampler=EpochSampler(len(images), recipe.seed, shuffle), num_workers=recipe.workers,
                        persistent_workers=recipe.workers > 0, pin_memory=torch.device(device).type == "cuda")
 
-# %% ../nbs/01_data.ipynb #775b091f
-def augment(
+# %% ../nbs/01_data.ipynb #830dc773
+def crop_flip(
     images: Tensor, # uint8 N×32×32×3
     crop: Tensor, # int N×2: top and left of the crop in the picture padded by 4, 0 to 8
     flip: Tensor, # bool N
-    hole: Tensor, # int N×2: top and left of the hole, 0 to 24
-    fill: Tensor, # uint8 3: colour of the hole
 ) -> Tensor: # uint8 N×32×32×3
-    "Crop out of the picture padded with 4 zeros, mirror, cut out 8×8: the assignment's augmentation for a batch."
+    "Crop out of the picture padded with 4 zeros, then mirror."
     pixel = torch.arange(32, device=images.device)
     rows = crop[:, :1] + pixel
     columns = crop[:, 1:] + torch.where(flip[:, None], 31 - pixel, pixel)
     padded = torch.nn.functional.pad(images, (0, 0, 4, 4, 4, 4))
     each = torch.arange(len(images), device=images.device)
-    out = padded[each[:, None, None], rows[:, :, None], columns[:, None, :]]
-    inside = lambda start: (pixel >= start) & (pixel < start + 8)
-    cut = inside(hole[:, :1])[:, :, None] & inside(hole[:, 1:])[:, None, :]
-    return torch.where(cut[..., None], fill, out)
+    return padded[each[:, None, None], rows[:, :, None], columns[:, None, :]]
 
-# %% ../nbs/01_data.ipynb #6c402345
-def normalise(
+# %% ../nbs/01_data.ipynb #81dd0036
+def cut_out(
     images: Tensor, # uint8 N×32×32×3
-    stats: Stats, # mean and standard deviation
-) -> Tensor: # float32 N×3×32×32, in memory with the channels last
-    "Bytes to what the network takes."
-    mean, std = (255*torch.tensor(s, device=images.device) for s in stats)
-    return ((images - mean)/std).permute(0, 3, 1, 2)
+    hole: Tensor, # int N×2: top and left of the hole; 32 lies outside and makes none
+    size: int, # of the hole's sides, in pixels
+    fill: Tensor, # uint8 3: its colour
+) -> Tensor: # uint8 N×32×32×3
+    "Paint a square in each picture."
+    pixel = torch.arange(32, device=images.device)
+    inside = lambda start: (pixel >= start) & (pixel < start + size)
+    cut = inside(hole[:, :1])[:, :, None] & inside(hole[:, 1:])[:, None, :]
+    return torch.where(cut[..., None], fill, images)
 
-# %% ../nbs/01_data.ipynb #6828cabc
+# %% ../nbs/01_data.ipynb #3e8321a5
+def affine_maps(
+    shift: Tensor, # float N×2: to the right and down, in pixels
+    scale: Tensor, # float N×2: factors of width and height
+    degrees: Tensor, # float N: turn against the clock
+) -> Tensor: # float N×3×3, from positions (x, y, 1) in the result to positions in the picture
+    "Scale, turn and shift about the middle of a 32×32 picture, seen from the result."
+    turn, n = torch.deg2rad(degrees), len(degrees)
+    cos, sin = turn.cos(), turn.sin()
+    forward = torch.eye(3).repeat(n, 1, 1)
+    forward[:, :2, :2] = torch.stack([cos, sin, -sin, cos], 1).reshape(n, 2, 2) * scale[:, None, :]
+    middle = torch.full((n, 2, 1), 15.5)
+    forward[:, :2, 2:] = middle + shift[..., None] - forward[:, :2, :2] @ middle
+    return torch.linalg.inv(forward)
+
+# %% ../nbs/01_data.ipynb #eeaaa641
+def warp(
+    images: Tensor, # uint8 N×32×32×3
+    maps: Tensor, # float N×3×3, from the result to the picture
+    fill: Tensor, # uint8 3: colour of what lies outside
+) -> Tensor: # uint8 N×32×32×3
+    "Each picture seen through its map, with bilinear interpolation."
+    pixel = torch.arange(32., device=images.device)
+    y, x = torch.meshgrid(pixel, pixel, indexing="ij")
+    places = torch.stack([x, y, torch.ones_like(x)], -1) @ maps[:, None, :2].transpose(2, 3)
+    shown = (images.float() - fill).permute(0, 3, 1, 2)
+    out = torch.nn.functional.grid_sample(shown, places/15.5 - 1, align_corners=True)
+    return (out.permute(0, 2, 3, 1) + fill).round().to(torch.uint8)
+
+# %% ../nbs/01_data.ipynb #3bfb0199
+def _draw_crops(n: int, g: torch.Generator) -> tuple[Tensor, ...]:
+    "crop int N×2 (0–8), flip bool N, hole int N×2 (0–24)"
+    return torch.randint(9, (n, 2), generator=g), torch.rand(n, generator=g) < 0.5, torch.randint(25, (n, 2), generator=g)
+
+def _draw_affines(n: int, g: torch.Generator) -> tuple[Tensor, ...]:
+    "flip bool N, maps float N×3×3, hole int N×2 (0–16, or 32 for none)"
+    between = lambda low, high, *shape: low + (high - low)*torch.rand(n, *shape, generator=g)
+    maps = affine_maps(between(-2, 2, 2).trunc(), between(0.9, 1.1, 2), between(-15, 15))
+    flip, warped, cut = (torch.rand(3, n, generator=g) < 0.5)
+    hole = torch.randint(17, (n, 2), generator=g)
+    return flip, torch.where(warped[:, None, None], maps, torch.eye(3)), torch.where(cut[:, None], hole, 32)
+
+# %% ../nbs/01_data.ipynb #ced1af38
+def _crop_flip_batch(images, fill, crop, flip, hole): return crop_flip(images, crop, flip)
+
+def _crop_flip_cutout_batch(images, fill, crop, flip, hole): return cut_out(crop_flip(images, crop, flip), hole, 8, fill)
+
+def _flip_affine_dropout_batch(images, fill, flip, maps, hole):
+    mirrored = torch.where(flip[:, None, None, None], images.flip(2), images)
+    return cut_out(warp(mirrored, maps, fill), hole, 16, fill)
+
+_BATCHWISE = {"crop-flip-cutout": (_draw_crops, _crop_flip_cutout_batch), "crop-flip": (_draw_crops, _crop_flip_batch),
+              "flip-affine-dropout": (_draw_affines, _flip_affine_dropout_batch)}
+
+# %% ../nbs/01_data.ipynb #7d18a4bf
 def draw_augmentation(
+    name: str, # of the augmentation
     n: int, # training pictures
     seed: int, # of the run
     epoch: int, # counted from 0
-) -> tuple[Tensor, Tensor, Tensor]: # crop int N×2 (0–8), flip bool N, hole int N×2 (0–24)
+) -> tuple[Tensor, ...]: # with n rows each: crop, flip, hole; or flip, maps, hole
     "The chances of a whole epoch; row i belongs to picture i, whatever batch it ends up in."
-    g = torch.Generator().manual_seed(image_seed(seed, epoch, 2**31 + 1))
-    return torch.randint(9, (n, 2), generator=g), torch.rand(n, generator=g) < 0.5, torch.randint(25, (n, 2), generator=g)
+    return _BATCHWISE[name][0](n, torch.Generator().manual_seed(image_seed(seed, epoch, 2**31 + 1)))
 
-# %% ../nbs/01_data.ipynb #ecb80da4
+# %% ../nbs/01_data.ipynb #80226e93
+def augment(
+    name: str, # of the augmentation
+    images: Tensor, # uint8 N×32×32×3
+    chances: Sequence[Tensor], # N rows each of what `draw_augmentation` gave
+    fill: Tensor, # uint8 3: colour of holes
+) -> Tensor: # uint8 N×32×32×3
+    "Vary a batch."
+    return _BATCHWISE[name][1](images, fill, *chances)
+
+# %% ../nbs/01_data.ipynb #07046e03
+def normalise(
+    images: Tensor, # uint8 N×32×32×3
+    stats: Stats, # mean and standard deviation
+    dtype: torch.dtype = torch.float32, # of the result
+) -> Tensor: # N×3×32×32, in memory with the channels last
+    "Bytes to what the network takes."
+    mean, std = (255*torch.tensor(s, device=images.device) for s in stats)
+    return ((images - mean)/std).to(dtype).permute(0, 3, 1, 2)
+
+# %% ../nbs/01_data.ipynb #deb0f248
 class FastLoader:
-    "Batches (x, y) made on the device, x float32 N×3×32×32 with channels last; the last batch may be smaller."
+    "Batches (x, y) made on the device, x N×3×32×32 with channels last; the last batch may be smaller."
     def __init__(self,
         images: ImageSet, # pictures and labels
         batch_size: int, # pictures in a batch
         stats: Stats, # mean and standard deviation
         seed: int = 0, # of the run
-        train: bool = True, # vary and shuffle, or give the pictures as they are?
+        augment: str | None = "crop-flip-cutout", # how they are varied and shuffled; None: as they are, in their order
         device: str | torch.device = "cpu", # where the pictures lie and the batches are made
+        dtype: torch.dtype = torch.float32, # of x
     ):
         self.images, self.labels = (torch.from_numpy(a).to(device) for a in (images.images, images.labels))
-        self.batch_size, self.stats, self.seed, self.train = batch_size, stats, seed, train
+        self.batch_size, self.stats, self.seed, self.augment, self.dtype = batch_size, stats, seed, augment, dtype
         self.fill = torch.tensor(_hole_colour(stats), dtype=torch.uint8, device=device)
         self.epoch = self.start = 0
 
@@ -634,28 +714,28 @@ class FastLoader:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         n, device = len(self.labels), self.labels.device
-        order = (epoch_order(n, self.seed, self.epoch) if self.train else torch.arange(n)).to(device)
-        chances = [c.to(device) for c in draw_augmentation(n, self.seed, self.epoch)] if self.train else []
+        order = (epoch_order(n, self.seed, self.epoch) if self.augment else torch.arange(n)).to(device)
+        chances = [c.to(device) for c in draw_augmentation(self.augment, n, self.seed, self.epoch)] if self.augment else []
         for index in order.split(self.batch_size)[self.start:]:
             x = self.images[index]
-            if self.train: x = augment(x, *(c[index] for c in chances), self.fill)
-            yield normalise(x, self.stats), self.labels[index]
+            if self.augment: x = augment(self.augment, x, [c[index] for c in chances], self.fill)
+            yield normalise(x, self.stats, self.dtype), self.labels[index]
 
-# %% ../nbs/01_data.ipynb #636f81f8
+# %% ../nbs/01_data.ipynb #9b705405
 def loaders(
     data: ImageData, # what to load
-    recipe: Any, # its loader, augment, stats, batch_size, seed and workers count here
+    recipe: Any, # its loader, augment, stats, batch_size, precision, seed and workers count here
     device: str | torch.device = "cpu", # where the network is
 ) -> tuple[Any, Any]: # training and test loader: batches (x, y), `len`, and `set_epoch(epoch)`
     "Batches for training, varied and shuffled anew each epoch, and batches for testing, in order."
     stats = recipe.stats or channel_stats(data.train.images)
-    train_transform(recipe.augment, stats)
+    if recipe.augment not in AUGMENTATIONS: raise _no_augmentation(recipe.augment)
     if recipe.batch_size > len(data.train):
         raise InputError(f"batch_size is {recipe.batch_size}, but there are only {len(data.train):,} training pictures; make it smaller")
     if recipe.loader == "fast":
-        if recipe.augment != "crop-flip-cutout": raise InputError(f"the fast loader does not know {recipe.augment!r}; use loader=albumentations")
-        make = lambda images, train: FastLoader(images, recipe.batch_size, stats, recipe.seed, train, device)
-        return make(data.train, True), make(data.test, False)
+        dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
+        make = lambda images, augment: FastLoader(images, recipe.batch_size, stats, recipe.seed, augment, device, dtype)
+        return make(data.train, recipe.augment), make(data.test, None)
     return (_albumentations_loader(data.train, train_transform(recipe.augment, stats), recipe, True, device),
             _albumentations_loader(data.test, test_transform(stats), recipe, False, device))
 

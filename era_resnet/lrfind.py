@@ -20,14 +20,17 @@ from .data import FastLoader, ImageData, InputError, figure, loaders
 __all__ = ['LRMIN_SHARE', 'LRMAX_SHARE', 'MIN_ITERATIONS', 'MIN_LOSSES', 'make_optimizer', 'random_states', 'set_random_states',
            'smooth', 'finite_length', 'LRFound', 'plot_range', 'read_range', 'autocast', 'find_lr']
 
-# %% ../nbs/02_lrfind.ipynb #2e10fa2e
+# %% ../nbs/02_lrfind.ipynb #097a8ac6
 def make_optimizer(
     model: nn.Module, # whose parameters are trained
-    recipe: Any, # its weight_decay counts here
+    recipe: Any, # its optimizer ("adam" or "sgd") and weight_decay count here
     lr: float, # learning rate to begin with
-) -> torch.optim.Optimizer: # Adam
-    "The optimiser of training and range test; its weight decay is decoupled (AdamW), and 0 means plain Adam."
-    return torch.optim.Adam(model.parameters(), lr=lr, weight_decay=recipe.weight_decay, decoupled_weight_decay=True)
+) -> torch.optim.Optimizer: # Adam with decoupled weight decay, or SGD with Nesterov's momentum
+    "The optimiser of training and range test. Sources: Kingma & Ba 2014; Sutskever et al. 2013, section 2."
+    parameters = list(model.parameters())
+    options = dict(lr=lr, weight_decay=recipe.weight_decay, fused=parameters[0].device.type in ("cpu", "cuda"))
+    if recipe.optimizer == "sgd": return torch.optim.SGD(parameters, momentum=0.9, nesterov=True, **options)
+    return torch.optim.Adam(parameters, decoupled_weight_decay=True, **options)
 
 # %% ../nbs/02_lrfind.ipynb #7c301d06
 def random_states() -> dict: # plain numbers, lists and tensors

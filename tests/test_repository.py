@@ -82,12 +82,24 @@ def test_few_cells_are_kept_out_of_the_plain_test(top):
     assert len(kept_out) <= 0.15*len(cells), f"{len(kept_out)} of {len(cells)}"
 
 
+def shows_something(source):
+    "Does a cell print, draw, or end in a value to be looked at?"
+    if re.match(r"#\|\s*(export|hide|default_exp)", source): return False
+    tree = ast.parse(source)
+    calls = {ast.unparse(n.func).split(".")[-1] for s in tree.body if not isinstance(s, (ast.FunctionDef, ast.ClassDef)) for n in ast.walk(s) if isinstance(n, ast.Call)}
+    if calls & {"print", "subplots"}: return True
+    last = tree.body[-1].value if tree.body and isinstance(tree.body[-1], ast.Expr) and not source.rstrip().endswith(";") else None
+    if isinstance(last, ast.Call): return bool(re.search("plot|show|tabulate|Markdown|HTML|head", ast.unparse(last.func)))
+    return isinstance(last, (ast.Name, ast.Attribute))
+
+
 def test_notebooks_hold_no_errors_and_were_executed(top):
+    assert shows_something("fig") and shows_something("fig, ax = plt.subplots()\nax.legend();") and shows_something("tabulate(rows)")
+    assert not shows_something("#| export\ndef f(): print(1)") and not shows_something("x = 1") and not shows_something("f()")
     for name, cell in code_cells(top):
         assert not [o for o in cell.outputs if o.output_type == "error"], name
         assert not [o for o in cell.outputs if o.get("name") == "stderr"], f"{name}: {cell.source[:60]}"
-        if re.search(r"^(print\(|fig$|found\.plot\(\))", cell.source.strip().splitlines()[-1] if cell.source.strip() else ""):
-            assert cell.outputs, f"{name} was not executed: {cell.source[:60]}"
+        if shows_something(cell.source): assert cell.outputs, f"{name} was not executed: {cell.source[:60]}"
 
 
 def test_each_notebook_has_front_matter_and_one_title(top):
