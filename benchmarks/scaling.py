@@ -12,10 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-SECONDS = 3.0 # of measuring, at least, for each row
 
-
-def measure(width, images, batch_size, threads, device):
+def measure(width, images, batch_size, threads, device, seconds):
     "Images a second and the peak of memory of one setting"
     import torch
     from era_resnet.data import loaders, synthetic
@@ -31,13 +29,13 @@ def measure(width, images, batch_size, threads, device):
     model = create_model(recipe).to(where, memory_format=torch.channels_last).train()
     optimizer = make_optimizer(model, recipe, 1e-3)
     schedule, seen, clock = one_cycle(optimizer, 1e-4, 1e-3, 24, 5, 98), 0, None
-    while clock is None or time.perf_counter() - clock < SECONDS:
+    while clock is None or time.perf_counter() - clock < seconds:
         for x, y in batches:
             loss, _ = train_step(model, x, y, optimizer, schedule, recipe)
             loss.item()
             if clock is None: clock = time.perf_counter() # the first step warms up
             else: seen += len(y)
-            if time.perf_counter() - clock > SECONDS and seen: break
+            if time.perf_counter() - clock > seconds and seen: break
     speed = seen/(time.perf_counter() - clock)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*(1 if sys.platform == "darwin" else 1024)
     gpu = torch.cuda.max_memory_allocated() if where.type == "cuda" else 0
@@ -47,8 +45,8 @@ def measure(width, images, batch_size, threads, device):
 
 def settings(args):
     "One thing is changed at a time"
-    base = dict(width=args.width, images=3000, batch_size=128, threads=os.cpu_count() or 1, device=args.device)
-    changes = itertools.chain(({"images": n} for n in (1000, 10_000, 50_000)), ({"batch_size": n} for n in (32, 128, 512)),
+    base = dict(width=args.width, images=3000, batch_size=128, threads=os.cpu_count() or 1, device=args.device, seconds=args.seconds)
+    changes = itertools.chain(({"images": n} for n in args.images), ({"batch_size": n} for n in (32, 128, 512)),
                               ({"threads": n} for n in range(1, base["threads"])))
     for change in changes: yield base | change
 
@@ -70,5 +68,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of measuring, at least, for each row")
+    parser.add_argument("--images", type=int, nargs="+", default=[1000, 10_000, 50_000])
     parser.add_argument("--out", type=Path, default=Path("results/speed/scaling.csv"))
     main(parser.parse_args())

@@ -84,7 +84,7 @@ def _prepare(name: str, settings: list[str] | None, **changes: Any) -> tuple[Any
     recipe = change_recipe(recipe, num_classes=len(data.classes))
     return create_model(recipe), data, recipe
 
-# %% ../nbs/07_cli.ipynb #b12d5eb3
+# %% ../nbs/07_cli.ipynb #2c14b8e2
 @app.command()
 @door
 def train(
@@ -103,7 +103,6 @@ def train(
     compiled: Compile = False, # use torch.compile?
 ) -> None:
     "Train a network and write a run folder with its report."
-    from era_resnet.analysis import report
     from era_resnet.data import InputError
     from era_resnet.train import fit
     if resume and not (out and (out/"recipe.json").is_file()): raise InputError(f"--resume needs --out with the folder of a run; there is no recipe.json in {out or 'it'}")
@@ -111,6 +110,7 @@ def train(
     model, pictures, chosen = _prepare(name, settings, data=data, epochs=epochs, batch_size=batch_size, seed=seed, limit=limit,
                                        holdout=holdout, device=device, deterministic=deterministic or None, compile=compiled or None)
     run = fit(model, pictures, chosen, out, resume)
+    from era_resnet.analysis import report # with matplotlib, which the first step needn't wait for
     typer.echo(f"test accuracy {run.metrics['test_acc']:.2%} on {len(pictures.test):,} pictures of {run.metrics['data']}")
     typer.echo(f"report: {report(run, pictures)}")
 

@@ -443,14 +443,15 @@ def load_data(
     "Load a data set, from the cache if it was decoded before; raises `InputError` for what can't be read."
     return replace(_restrict(_load_all(str(source), cache_dir(root)), limit, holdout, seed), origin=str(source))
 
-# %% ../nbs/01_data.ipynb #fcf20728
+# %% ../nbs/01_data.ipynb #60b69510
 CIFAR10_STATS = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)) # mean and standard deviation, RGB in 0–1
 
 def channel_stats(
     images: np.ndarray, # uint8 N×H×W×3
 ) -> tuple[tuple[float, ...], tuple[float, ...]]: # mean and standard deviation of each channel, RGB in 0–1
     "Statistics of the channels, exact, from counts of the 256 values."
-    counts = np.stack([np.bincount(images[..., c].reshape(-1), minlength=256) for c in range(3)])
+    pixels = torch.from_numpy(images).reshape(-1, 3)
+    counts = np.stack([torch.bincount(pixels[:, c].contiguous(), minlength=256).numpy() for c in range(3)])
     value, share = np.arange(256)/255, counts/counts.sum(1, keepdims=True)
     mean = share @ value
     std = np.sqrt(np.maximum(share @ value**2 - mean**2, 1/255**2)) # a channel that never changes is left as it is

@@ -1,6 +1,7 @@
 "A short training on real images, if the variable ERA_RESNET_DATA names an archive of them"
 import json
 import os
+import time
 
 import pytest
 
@@ -15,3 +16,14 @@ def test_a_quarter_of_the_width_beats_45_percent_on_real_images(era, tmp_path):
     metrics = json.loads((tmp_path/"real"/"metrics.json").read_text())
     assert metrics["data"] == "CIFAR-10 (JPEG copies)" and metrics["test_acc"] > 0.45, metrics
     assert (tmp_path/"real"/"images"/"grad_cam.png").exists()
+
+
+def test_decoded_pictures_load_in_half_a_second():
+    from era_resnet.data import load_data
+    load_data(ARCHIVE)
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        assert len(load_data(ARCHIVE).train) == 50_000
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.5, seconds

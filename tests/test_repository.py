@@ -136,6 +136,19 @@ print(sorted(new - {'era_resnet', 'torch'}))
     assert result.stdout.strip() == "[]", result.stdout + result.stderr
 
 
+def test_custom_resnet_costs_little_beside_torch():
+    code = """
+import time
+start = time.perf_counter()
+import torch
+between = time.perf_counter()
+import era_resnet.custom_resnet
+print((time.perf_counter() - between)/(between - start))
+"""
+    shares = [float(run_python(code).stdout) for _ in range(3)]
+    assert min(shares) < 0.02, shares
+
+
 def test_package_runs_without_the_tools_that_make_it(tmp_path):
     code = f"""
 import sys

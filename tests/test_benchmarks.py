@@ -1,0 +1,58 @@
+"The benchmarks run from end to end, in their smallest size, and what they write is what results/speed holds"
+import csv
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+def run(top, folder, name, *words):
+    command = [sys.executable, top/"benchmarks"/f"{name}.py", *map(str, words)]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stderr[-2000:]
+    return result.stdout
+
+
+def rows(path):
+    with open(path, newline="") as file: return list(csv.DictReader(file))
+
+
+def test_throughput(top, tmp_path):
+    run(top, tmp_path, "throughput", "--data", "synthetic", "--width", 4, "--batch-size", 50, "--rounds", 2, "--steps", 1, "--loader-steps", 2,
+        "--matmul", 256, "--precision", "fp32", "--no-compile", "--out", tmp_path)
+    found = json.loads((tmp_path/"throughput.json").read_text())
+    measured = rows(tmp_path/"throughput.csv")
+    assert len(measured) == 2 and all(float(v) > 0 for row in measured for k, v in row.items() if k != "round")
+    ratios = [float(r["ours, fast loader"])/float(r["plain loop"]) for r in measured]
+    assert found["to_plain_loop"]["ours, fast loader"]["low"] == pytest.approx(min(ratios), rel=0.02)
+    assert (tmp_path/"throughput.png").stat().st_size < 60_000
+
+
+def test_ladder_goes_on_where_it_was(top, tmp_path):
+    out = tmp_path/"ladder.csv"
+    small = ("--data", "synthetic", "--width", 4, "--epochs", 2, "--limit", 520, "--holdout", 100, "--seeds", 2, "--rates", 1e-4, 1e-2, "--jobs", 2, "--out", out)
+    run(top, tmp_path, "ladder", *small)
+    first = rows(out)
+    names = list(dict.fromkeys(r["rung"] for r in first))
+    assert len(first) == 2*len(names) >= 20 and names[0] == "assignment" and {r["kept"] for r in first} <= {"yes", "no"}
+    out.write_text("\n".join(out.read_text().splitlines()[:-1]) + "\n")
+    run(top, tmp_path, "ladder", *small)
+    assert rows(out) == first, "the run that was missing is made again, to the same result"
+
+
+def test_time_to_accuracy(top, tmp_path):
+    out = tmp_path/"t.csv"
+    run(top, tmp_path, "time_to_accuracy", "--recipe", "quickstart", "--data", "synthetic", "--holdout", 500, "--target", 0.5, "--set", "width=8",
+        "--set", "epochs=3", "--set", "lr_min=1e-4", "--set", "lr_max=1e-2", "--set", "precision=fp32", "--out", out)
+    row, = rows(out)
+    assert 1 <= int(row["epochs"]) <= 3 and int(row["images"]) == 2500*int(row["epochs"]) and float(row["pflop"]) > 0
+    history = rows(tmp_path/"runs"/"quickstart"/"history.csv")
+    assert float(history[int(row["epochs"]) - 1]["holdout_acc"]) >= 0.5
+
+
+def test_scaling(top, tmp_path):
+    out = tmp_path/"s.csv"
+    run(top, tmp_path, "scaling", "--width", 4, "--device", "cpu", "--seconds", 0.2, "--images", 500, 1000, "--out", out)
+    found = rows(out)
+    assert [int(r["images"]) for r in found[:2]] == [500, 1000] and all(float(r["images_per_second"]) > 0 and int(r["peak_mib"]) > 50 for r in found)
