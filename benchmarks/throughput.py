@@ -156,7 +156,7 @@ def draw(found):
     ax.bar_label(bars, fmt="%.0f", padding=3)
     ax.axvline(limit, color="#D55E00", ls="--", label=f"matrix products alone: {limit:.0f}")
     ax.set(title=f"{found['network']}, width {found['width']}, {found['precision']}, {found['device']}", xlabel="images a second (median)", xlim=(0, 1.15*max(limit, *speed)))
-    ax.legend(loc="lower right", fontsize=9)
+    fig.legend(loc="outside lower right", fontsize=9)
     return fig
 
 

@@ -20,9 +20,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 __all__ = ['SHAPES', 'MAX_FILE_BYTES', 'MAX_FILES', 'MAX_TOTAL_BYTES', 'MAX_PIXELS', 'OFFICIAL_SHA256', 'SOURCES', 'CIFAR10_URLS',
            'CIFAR10_STATS', 'AUGMENTATIONS', 'Stats', 'ImageSet', 'ImageData', 'InputError', 'draw_shapes', 'synthetic',
            'members', 'read_image', 'decode_folders', 'cache_dir', 'download', 'decode_official', 'digest',
-           'whole_file', 'balanced', 'load_data', 'channel_stats', 'test_transform', 'train_transform', 'image_seed',
-           'AugmentedImages', 'epoch_order', 'EpochSampler', 'EpochLoader', 'crop_flip', 'cut_out', 'affine_maps',
-           'warp', 'draw_augmentation', 'augment', 'normalise', 'FastLoader', 'loaders', 'figure', 'show_augmented']
+           'whole_file', 'shared', 'check_data', 'balanced', 'load_data', 'channel_stats', 'test_transform',
+           'train_transform', 'image_seed', 'AugmentedImages', 'epoch_order', 'EpochSampler', 'EpochLoader',
+           'crop_flip', 'cut_out', 'affine_maps', 'warp', 'draw_augmentation', 'augment', 'normalise', 'FastLoader',
+           'loaders', 'figure', 'show_augmented']
 
 # %% ../nbs/01_data.ipynb #ae4df3e7
 @dataclass(frozen=True)
@@ -331,27 +332,36 @@ def digest(
         h.update(array.reshape(-1).view(np.uint8).data)
     return h.hexdigest()
 
-# %% ../nbs/01_data.ipynb #8c01c0d0
+# %% ../nbs/01_data.ipynb #355fff5d
+def _flush(path: Path) -> None:
+    "Wait until a file or folder has reached the disk."
+    fd = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
+    try: os.fsync(fd)
+    finally: os.close(fd)
+
+# %% ../nbs/01_data.ipynb #e9cd69b2
 @contextmanager
 def whole_file(
     path: str | Path, # the file to be written
 ) -> Iterator[Path]: # a path beside it to write to
-    "Write a file whole or not at all: beside the old one first, flushed to disk, then swapped in."
+    "Write a file whole or not at all: beside the old one first, flushed, then swapped in; raises `InputError` if the disk won't have it."
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part
-        with open(part, "rb+") as file: os.fsync(file.fileno())
+        _flush(part)
         os.replace(part, path)
+        if os.name == "posix": _flush(path.parent) # the folder, in which the name has changed
+    except OSError as e: raise InputError(f"{path} can't be written ({e.strerror or e}), and what was there before stays; make room, or choose another folder") from e
     finally: part.unlink(missing_ok=True)
 
-# %% ../nbs/01_data.ipynb #99c17183
+# %% ../nbs/01_data.ipynb #7d450f9d
 def _save_cache(path: Path, data: ImageData) -> None:
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
     arrays = {f"{split}.{kind}": getattr(getattr(data, split), kind) for split in ("train", "test") for kind in ("images", "labels")}
     about = dict(classes=json.dumps(data.classes), fingerprint=data.fingerprint, digest=digest(arrays))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as part: save_file(arrays, part, about)
+    with whole_file(path) as part: part.write_bytes(save(arrays, about))
 
 # %% ../nbs/01_data.ipynb #058fd062
 def _load_cache(path: Path, source: str) -> ImageData | None:
@@ -367,15 +377,40 @@ def _load_cache(path: Path, source: str) -> ImageData | None:
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as e:
         print(f"the cached file {path} is damaged ({e}) and is made again", file=sys.stderr)
 
-# %% ../nbs/01_data.ipynb #36bff694
+# %% ../nbs/01_data.ipynb #e702d12b
+def shared(
+    train: ImageSet, # to learn from
+    test: ImageSet, # to be judged on
+) -> int: # test pictures that are, pixel for pixel, among the training pictures
+    "How many test pictures are no test."
+    key = lambda image: hashlib.blake2b(image.data, digest_size=16).digest()
+    seen = {key(np.ascontiguousarray(image)) for image in train.images}
+    return sum(key(np.ascontiguousarray(image)) in seen for image in test.images)
+
+# %% ../nbs/01_data.ipynb #bf123f03
 def _cached(root: Path, key: str, source: str, decode: Callable[[], ImageData]) -> ImageData:
     "What `decode` gives, from the cache if it is there and whole; a cache that can't be written is only a pity."
     path = root/"decoded"/f"{key[:32]}.safetensors"
     if path.exists() and (data := _load_cache(path, source)): return data
     data = decode()
+    if n := shared(data.train, data.test): print(f"{source}: {n:,} of {len(data.test):,} test pictures are among the training pictures too", file=sys.stderr)
     try: _save_cache(path, data)
-    except OSError as e: print(f"the decoded pictures could not be kept in {path.parent} ({e.strerror})", file=sys.stderr)
+    except (InputError, OSError) as e: print(f"the decoded pictures could not be kept: {e}", file=sys.stderr)
     return data
+
+# %% ../nbs/01_data.ipynb #76aafd04
+def check_data(
+    data: ImageData, # from anywhere
+) -> None:
+    "Raise `InputError` unless pictures are uint8 N×32×32×3, labels are positions in the classes, and no class is missing."
+    for name in ("train", "holdout", "test"):
+        part = getattr(data, name)
+        if part.images.dtype != np.uint8 or part.images.shape[1:] != (32, 32, 3) or len(part.images) != len(part.labels):
+            raise InputError(f"the {name} pictures are {part.images.dtype} of shape {part.images.shape} with {len(part.labels):,} labels; uint8 N×32×32×3 and N labels are needed")
+        wrong = np.flatnonzero((part.labels < 0) | (part.labels >= len(data.classes)))
+        if len(wrong): raise InputError(f"the label of {name} picture {wrong[0]} is {part.labels[wrong[0]]}, but there are {len(data.classes)} classes; labels count from 0")
+        missing = np.setdiff1d(np.arange(len(data.classes)), part.labels)
+        if name != "holdout" and len(missing): raise InputError(f"there is no {name} picture of class {data.classes[missing[0]]!r}; every class needs some in train and in test")
 
 # %% ../nbs/01_data.ipynb #d40becce
 def balanced(
