@@ -18,10 +18,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 # %% auto #0
 __all__ = ['SHAPES', 'MAX_FILE_BYTES', 'MAX_FILES', 'MAX_TOTAL_BYTES', 'MAX_PIXELS', 'OFFICIAL_SHA256', 'SOURCES', 'CIFAR10_URLS',
-           'CIFAR10_STATS', 'AUGMENTATIONS', 'Stats', 'ImageSet', 'ImageData', 'InputError', 'draw_shapes', 'synthetic',
-           'members', 'read_image', 'decode_folders', 'cache_dir', 'download', 'decode_official', 'digest',
+           'CIFAR10_STATS', 'AUGMENTATIONS', 'Stats', 'Shard', 'ImageSet', 'ImageData', 'InputError', 'draw_shapes',
+           'synthetic', 'members', 'read_image', 'decode_folders', 'cache_dir', 'download', 'decode_official', 'digest',
            'whole_file', 'shared', 'check_data', 'balanced', 'load_data', 'channel_stats', 'test_transform',
-           'train_transform', 'image_seed', 'AugmentedImages', 'epoch_order', 'EpochSampler', 'EpochLoader',
+           'train_transform', 'image_seed', 'AugmentedImages', 'epoch_order', 'share_of', 'EpochBatches', 'EpochLoader',
            'crop_flip', 'cut_out', 'affine_maps', 'warp', 'draw_augmentation', 'augment', 'normalise', 'FastLoader',
            'loaders', 'figure', 'show_augmented']
 
@@ -579,22 +579,34 @@ def epoch_order(
     "The order in which an epoch sees the pictures."
     return torch.randperm(n, generator=torch.Generator().manual_seed(image_seed(seed, epoch, 2**31)))
 
-# %% ../nbs/01_data.ipynb #9fab5840
-class EpochSampler(Sampler):
-    "Hands out (epoch, index) in the order of the epoch, or in the order of the set."
+# %% ../nbs/01_data.ipynb #919c2726
+Shard = tuple[int, int] # which part, counted from 0, and of how many
+
+def share_of(
+    batch: Tensor, # N positions
+    shard: Shard, # which part of how many
+) -> Tensor: # about N/parts of them
+    "The part of a batch that one of several processes takes."
+    return batch.tensor_split(shard[1])[shard[0]]
+
+# %% ../nbs/01_data.ipynb #56a17e94
+class EpochBatches(Sampler):
+    "Hands out lists of (epoch, index): the batches of an epoch in its order, or in the order of the set."
     def __init__(self,
         n: int, # pictures
+        batch_size: int, # pictures in a batch
         seed: int = 0, # of the run
         shuffle: bool = True, # a new order each epoch?
-    ): self.n, self.seed, self.shuffle, self.epoch, self.start = n, seed, shuffle, 0, 0
+        shard: Shard = (0, 1), # which part of each batch
+    ): self.n, self.batch_size, self.seed, self.shuffle, self.shard, self.epoch, self.start = n, batch_size, seed, shuffle, shard, 0, 0
 
-    def __len__(self) -> int: return self.n
+    def __len__(self) -> int: return -(-self.n//self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = epoch_order(self.n, self.seed, self.epoch) if self.shuffle else torch.arange(self.n)
-        return ((self.epoch, int(i)) for i in order[self.start:])
+        return ([(self.epoch, int(i)) for i in share_of(batch, self.shard)] for batch in order.split(self.batch_size)[self.start:])
 
-# %% ../nbs/01_data.ipynb #39498082
+# %% ../nbs/01_data.ipynb #0fa39a6e
 class EpochLoader(DataLoader):
     "A DataLoader that is told which epoch it is in, and which batch of it comes first."
     def set_epoch(self,
@@ -602,14 +614,14 @@ class EpochLoader(DataLoader):
         start: int = 0, # batches of this epoch that were seen before
     ) -> None:
         "What the next loop over the loader gives."
-        self.sampler.epoch, self.sampler.start = epoch, start*self.batch_size
+        self.batch_sampler.epoch, self.batch_sampler.start = epoch, start
 
-# %% ../nbs/01_data.ipynb #01b2830d
-def _albumentations_loader(images: ImageSet, transform: Any, recipe: Any, shuffle: bool, device: Any) -> EpochLoader:
+# %% ../nbs/01_data.ipynb #4bf2ce1c
+def _albumentations_loader(images: ImageSet, transform: Any, recipe: Any, shuffle: bool, device: Any, shard: Shard = (0, 1)) -> EpochLoader:
     "Batches of `images` through `transform`, by worker processes if the recipe asks for them."
-    return EpochLoader(AugmentedImages(images, transform, recipe.seed), recipe.batch_size,
-                       sampler=EpochSampler(len(images), recipe.seed, shuffle), num_workers=recipe.workers,
-                       persistent_workers=recipe.workers > 0, pin_memory=torch.device(device).type == "cuda")
+    return EpochLoader(AugmentedImages(images, transform, recipe.seed), num_workers=recipe.workers, persistent_workers=recipe.workers > 0,
+                       batch_sampler=EpochBatches(len(images), recipe.batch_size, recipe.seed, shuffle, shard),
+                       pin_memory=torch.device(device).type == "cuda")
 
 # %% ../nbs/01_data.ipynb #830dc773
 def crop_flip(
@@ -722,7 +734,7 @@ def normalise(
     mean, std = (255*torch.tensor(s, device=images.device) for s in stats)
     return ((images - mean)/std).to(dtype).permute(0, 3, 1, 2)
 
-# %% ../nbs/01_data.ipynb #deb0f248
+# %% ../nbs/01_data.ipynb #0292bb0c
 class FastLoader:
     "Batches (x, y) made on the device, x N×3×32×32 with channels last; the last batch may be smaller."
     def __init__(self,
@@ -733,7 +745,9 @@ class FastLoader:
         augment: str | None = "crop-flip-cutout", # how they are varied and shuffled; None: as they are, in their order
         device: str | torch.device = "cpu", # where the pictures lie and the batches are made
         dtype: torch.dtype = torch.float32, # of x
+        shard: Shard = (0, 1), # which part of each batch
     ):
+        self.shard = shard
         self.images, self.labels = (torch.from_numpy(a).to(device) for a in (images.images, images.labels))
         self.batch_size, self.stats, self.seed, self.augment, self.dtype = batch_size, stats, seed, augment, dtype
         self.fill = torch.tensor(_hole_colour(stats), dtype=torch.uint8, device=device)
@@ -752,16 +766,18 @@ class FastLoader:
         n, device = len(self.labels), self.labels.device
         order = (epoch_order(n, self.seed, self.epoch) if self.augment else torch.arange(n)).to(device)
         chances = [c.to(device) for c in draw_augmentation(self.augment, n, self.seed, self.epoch)] if self.augment else []
-        for index in order.split(self.batch_size)[self.start:]:
+        for batch in order.split(self.batch_size)[self.start:]:
+            index = share_of(batch, self.shard)
             x = self.images[index]
             if self.augment: x = augment(self.augment, x, [c[index] for c in chances], self.fill)
             yield normalise(x, self.stats, self.dtype), self.labels[index]
 
-# %% ../nbs/01_data.ipynb #9b705405
+# %% ../nbs/01_data.ipynb #c3ca6c5e
 def loaders(
     data: ImageData, # what to load
     recipe: Any, # its loader, augment, stats, batch_size, precision, seed and workers count here
     device: str | torch.device = "cpu", # where the network is
+    shard: Shard = (0, 1), # which part of each training batch
 ) -> tuple[Any, Any]: # training and test loader: batches (x, y), `len`, and `set_epoch(epoch)`
     "Batches for training, varied and shuffled anew each epoch, and batches for testing, in order."
     stats = recipe.stats or channel_stats(data.train.images)
@@ -770,9 +786,9 @@ def loaders(
         raise InputError(f"batch_size is {recipe.batch_size}, but there are only {len(data.train):,} training pictures; make it smaller")
     if recipe.loader == "fast":
         dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
-        make = lambda images, augment: FastLoader(images, recipe.batch_size, stats, recipe.seed, augment, device, dtype)
-        return make(data.train, recipe.augment), make(data.test, None)
-    return (_albumentations_loader(data.train, train_transform(recipe.augment, stats), recipe, True, device),
+        make = lambda images, augment, *shard: FastLoader(images, recipe.batch_size, stats, recipe.seed, augment, device, dtype, *shard)
+        return make(data.train, recipe.augment, shard), make(data.test, None)
+    return (_albumentations_loader(data.train, train_transform(recipe.augment, stats), recipe, True, device, shard),
             _albumentations_loader(data.test, test_transform(stats), recipe, False, device))
 
 # %% ../nbs/01_data.ipynb #434949c9

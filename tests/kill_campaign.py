@@ -1,7 +1,7 @@
 """Kill a training at random moments, go on with it, and compare: `python tests/kill_campaign.py --kills 200`.
 
 A run is started as a process, killed (SIGKILL) after a random time between its start and the time that it takes
-undisturbed, started again, and so on until it ends; then its weights, history and metrics are compared with those of
+undisturbed, started again, up to four times, and brought to its end; then its weights, history and metrics are compared with those of
 the run that nothing happened to, bit for bit, and the next run begins. The ways to load pictures take turns."""
 import argparse
 import csv
@@ -63,9 +63,9 @@ def campaign(kills, seed, work, ways=tuple(WAYS)):
         assert run_until(work/way, way, None)
         whole[way], lasts[way] = result(work/way), time.monotonic() - start
     while killed < kills or n == 0:
-        way, folder, n, done = ways[n % len(ways)], work/f"run-{n}", n + 1, False
+        way, folder, n, done, before = ways[n % len(ways)], work/f"run-{n}", n + 1, False, killed
         while not done:
-            limit = chance.uniform(0.1, lasts[way]) if killed < kills else None
+            limit = chance.uniform(0.1, lasts[way]) if killed < min(kills, before + 4) else None
             done = run_until(folder, way, limit)
             killed += not done
         finished, differ = finished + 1, differ + (not equal(result(folder), whole[way]))

@@ -103,14 +103,14 @@ def test_damaged_checkpoint(data, whole, tmp_path, damage):
 
 
 def test_checkpoint_that_is_not_readable_never_replaces_the_old_one(tmp_path, monkeypatch):
-    training.save_checkpoint(tmp_path/"c.pt", dict(a=torch.ones(3)))
+    training.save_checkpoint(tmp_path/"c.pt", dict(a=torch.ones(9999)))
     save = torch.save
     def damaged(value, file):
         save(value, file)
         file.getbuffer()[file.getbuffer().nbytes//2] ^= 255
     monkeypatch.setattr(torch, "save", damaged)
-    with pytest.raises(InputError): training.save_checkpoint(tmp_path/"c.pt", dict(a=torch.zeros(3)))
-    assert load_checkpoint(tmp_path/"c.pt")["a"].tolist() == [1, 1, 1]
+    with pytest.raises(InputError): training.save_checkpoint(tmp_path/"c.pt", dict(a=torch.zeros(9999)))
+    assert load_checkpoint(tmp_path/"c.pt")["a"].min() == 1
 
 
 def test_two_runs_in_one_folder(data, tmp_path):
