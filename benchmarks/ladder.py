@@ -32,7 +32,6 @@ RUNGS = { # name: changes to the best so far
     "dirac initialisation": dict(init="dirac"),
     "averaged weights": dict(ema=0.98),
     "peak at a third": dict(peak_epoch=5/3),
-    "batches of 64": dict(batch_size=64),
 }
 FIELDS = ("rung", "seed", "kept", "changes", "holdout_acc", "holdout_acc_flip", "train_acc", "epochs", "images")
 

@@ -47,8 +47,8 @@ def door(
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None,
                   help="Train a small residual network on CIFAR-10, and look at what it has learned.")
 
-# %% ../nbs/07_cli.ipynb #424f3d9f
-RecipeName = Annotated[Optional[str], typer.Option("--recipe", metavar="NAME|FILE.json", help="custom-resnet, quickstart, or a JSON file such as RUN/recipe.json")]
+# %% ../nbs/07_cli.ipynb #0a18ccf9
+RecipeName = Annotated[Optional[str], typer.Option("--recipe", metavar="NAME|FILE.json", help="custom-resnet, quickstart, fast, or a JSON file such as RUN/recipe.json")]
 Settings = Annotated[Optional[list[str]], typer.Option("--set", metavar="FIELD=VALUE", help="change a field of the recipe; may be given several times")]
 Source = Annotated[Optional[str], typer.Option("--data", metavar="SOURCE", help="cifar10, synthetic, a folder (cifar-10-batches-py, or train/CLASS/* and test/CLASS/*), or a .tar or .zip of one")]
 Device = Annotated[Optional[str], typer.Option("--device", metavar="D", help="auto, cpu, cuda, cuda:1, mps")]

@@ -142,10 +142,11 @@ def read_recipe(
     if not isinstance(source, dict): raise InputError(f"{path} holds no recipe: a JSON object with the fields of a recipe is needed")
     return recipe_from(source)
 
-# %% ../nbs/03_train.ipynb #ba758e0d
+# %% ../nbs/03_train.ipynb #5dca87c8
 RECIPES = {
     "custom-resnet": Recipe(),
     "quickstart": Recipe(name="quickstart", width=16, data="synthetic", epochs=5, peak_epoch=2, batch_size=64, find_iterations=80),
+    "fast": Recipe(name="fast", init="dirac", augment="crop-flip", epochs=8, peak_epoch=8/3, batch_size=128, lr_end=0.0, tta="flip"),
 }
 
 # %% ../nbs/03_train.ipynb #2c074557
