@@ -78,15 +78,10 @@ def check_recipe(
     if "FIND" not in (recipe.lr_min, recipe.lr_max) and recipe.lr_min > recipe.lr_max:
         raise InputError(f"recipe field lr_min is {recipe.lr_min}, but must be at most lr_max, {recipe.lr_max}")
 
-# %% ../nbs/03_train.ipynb #f7be4efe
+# %% ../nbs/03_train.ipynb #8b12f8a6
 @dataclass(frozen=True)
-class Recipe:
-    "Every choice of a run; raises `InputError` for values that make no sense."
-    name: str = "custom-resnet" # of the recipe; names the run folder
-    network: str = "custom-resnet" # which network
-    width: int = 64 # channels of its first stage
-    init: str = "default" # of its weights: "default" (PyTorch's) or "dirac" (convolutions begin by passing on what they get)
-    num_classes: int = 10 # set from the data when a run begins
+class _Pictures:
+    "The choices about pictures."
     data: str = "cifar10" # where pictures come from if nothing else is said
     limit: int | None = None # use at most this many training (and test) pictures
     holdout: int = 0 # training pictures set apart, which then stand in place of the test pictures until the end
@@ -94,6 +89,16 @@ class Recipe:
     loader: str = "fast" # "fast" (a batch at a time) or "albumentations" (picture by picture)
     workers: int = 0 # processes that load, for the albumentations loader
     stats: Stats | None = None # mean and standard deviation; None: computed from the training pictures
+
+# %% ../nbs/03_train.ipynb #9d95e598
+@dataclass(frozen=True)
+class Recipe(_Pictures):
+    "Every choice of a run; raises `InputError` for values that make no sense."
+    name: str = "custom-resnet" # of the recipe; names the run folder
+    network: str = "custom-resnet" # which network
+    width: int = 64 # channels of its first stage
+    init: str = "default" # of its weights: "default" (PyTorch's) or "dirac" (convolutions begin by passing on what they get)
+    num_classes: int = 10 # set from the data when a run begins
     epochs: int = 24 # how often each picture is seen
     peak_epoch: float = 5 # LRMAX is reached at the end of this epoch
     batch_size: int = 512 # pictures in a step
