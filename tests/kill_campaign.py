@@ -1,4 +1,4 @@
-"""Kill a training at random moments, go on with it, and compare: `python tests/kill_campaign.py --kills 200`.
+"""Kill a training at random moments, go on with it, and compare: `python tests/kill_campaign.py --kills 200 --seed 0`.
 
 A run is started as a process, killed (SIGKILL) after a random time between its start and the time that it takes
 undisturbed, started again, up to four times, and brought to its end; then its weights, history and metrics are compared with those of
