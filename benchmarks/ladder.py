@@ -18,7 +18,7 @@ import torch
 
 from era_resnet.data import load_data
 from era_resnet.lrfind import find_lr
-from era_resnet.train import Recipe, change_recipe, create_model, evaluate, fit
+from era_resnet.train import Recipe, change_recipe, create_model, evaluate, fit, write_csv
 
 SGD = dict(optimizer="sgd", weight_decay=5e-4, lr_min=0.02)
 RUNGS = { # name: changes to the best so far
@@ -33,7 +33,6 @@ RUNGS = { # name: changes to the best so far
     "averaged weights": dict(ema=0.98),
     "peak at a third": dict(peak_epoch=5/3),
 }
-FIELDS = ("rung", "seed", "kept", "changes", "holdout_acc", "holdout_acc_flip", "train_acc", "epochs", "images")
 
 
 def run_one(recipe, source, seed):
@@ -53,23 +52,15 @@ def read_rows(path):
     with open(path, newline="") as file: return list(csv.DictReader(file))
 
 
-def write_rows(path, rows):
-    "All rows, anew"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def climb(base, source, seeds, out, pool):
     "Every rung in turn, on the best so far"
     rows, best, best_accs = read_rows(out), base, None
+    out.parent.mkdir(parents=True, exist_ok=True)
     for rung, changes in RUNGS.items():
         missing = [seed for seed in range(seeds) if not any(r["rung"] == rung and int(r["seed"]) == seed for r in rows)]
         for seed, result in zip(missing, pool.map(partial(run_one, change_recipe(best, **changes), source), missing)):
             rows.append(dict(rung=rung, seed=seed, kept="", changes=" ".join(f"{k}={v}" for k, v in changes.items())) | result)
-            write_rows(out, rows)
+            write_csv(out, rows)
             print(rung, seed, result, flush=True)
         mine = [r for r in rows if r["rung"] == rung]
         accs = [float(r["holdout_acc"]) for r in mine]
@@ -77,7 +68,7 @@ def climb(base, source, seeds, out, pool):
         kept = statistics.mean(gains) > statistics.stdev(gains)/seeds**0.5
         if kept: best, best_accs = change_recipe(best, **changes), accs
         for r in mine: r["kept"] = "yes" if kept else "no"
-        write_rows(out, rows)
+        write_csv(out, rows)
         print(f"{rung}: {statistics.mean(accs):.4f}, {'kept' if kept else 'not kept'}", flush=True)
     return best
 

@@ -3,7 +3,6 @@
 Each row is measured in a process of its own, so that its peak of memory is its own: training steps of a network on
 drawn pictures, in the precision of the recipe. Writes a CSV file."""
 import argparse
-import csv
 import itertools
 import multiprocessing
 import os
@@ -11,6 +10,8 @@ import resource
 import sys
 import time
 from pathlib import Path
+
+from era_resnet.train import write_csv
 
 
 def measure(width, images, batch_size, threads, device, seconds):
@@ -57,10 +58,7 @@ def main(args):
     args.out.parent.mkdir(parents=True, exist_ok=True)
     for setting in settings(args):
         with context.Pool(1) as pool: rows.append(pool.apply(measure, kwds=setting))
-        with open(args.out, "w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(args.out, rows)
         print(rows[-1], flush=True)
 
 

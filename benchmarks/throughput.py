@@ -4,7 +4,6 @@ The plain loop is what a careful user would write: the same network in float32, 
 two workers that calls the albumentations pipeline picture by picture. Each round measures everything once, so that a
 noisy machine is noisy for all. Writes throughput.csv, throughput.json (machine, medians, ratios) and throughput.png."""
 import argparse
-import csv
 import json
 import platform
 import statistics
@@ -23,7 +22,7 @@ from era_resnet.analysis import save_figure
 from era_resnet.custom_resnet import stages
 from era_resnet.data import CIFAR10_STATS, figure, load_data, loaders, train_transform
 from era_resnet.lrfind import make_optimizer
-from era_resnet.train import Recipe, change_recipe, choose_precision, create_model, one_cycle, pick_device, train_step
+from era_resnet.train import Recipe, change_recipe, choose_precision, create_model, one_cycle, pick_device, train_step, write_csv
 
 LOOPS = {"plain loop": None, "ours, albumentations": dict(loader="albumentations", workers=2), "ours, fast loader": {},
          "ours, compiled": dict(compile=True)}
@@ -171,10 +170,7 @@ def main(args):
     rows = [measure(data, recipe, device, args) for _ in tqdm(range(args.rounds), desc="rounds")]
     found = summary(rows, recipe, device, args)
     args.out.mkdir(parents=True, exist_ok=True)
-    with open(args.out/"throughput.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, ["round", *rows[0]], lineterminator="\n")
-        writer.writeheader()
-        for i, row in enumerate(rows): writer.writerow(dict(round=i) | {k: round(v, 2) for k, v in row.items()})
+    write_csv(args.out/"throughput.csv", [dict(round=i) | {k: round(v, 2) for k, v in row.items()} for i, row in enumerate(rows)])
     (args.out/"throughput.json").write_text(json.dumps(found, indent=2) + "\n")
     save_figure(draw(found), args.out/"throughput.png")
     print(json.dumps(found, indent=2))

@@ -4,12 +4,11 @@
 Trains with several seeds, each on all training pictures but a holdout of its own, and looks at the holdout after each
 epoch. A row a run goes to a CSV file; cells stay empty where the target was not reached."""
 import argparse
-import csv
 from pathlib import Path
 
 from era_resnet.custom_resnet import stages
 from era_resnet.data import load_data
-from era_resnet.train import change_recipe, create_model, fit, read_recipe
+from era_resnet.train import change_recipe, create_model, fit, read_recipe, write_csv
 
 
 def until(run, target, flops_per_image):
@@ -32,10 +31,7 @@ def main(args):
         run = fit(create_model(recipe), data, recipe)
         rows.append(dict(recipe=base.name, data=data.source, device=run.metrics["device"], precision=run.recipe.precision, seed=seed)
                     | until(run, args.target, flops_per_image))
-        with open(args.out, "w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(args.out, rows)
         print(rows[-1], flush=True)
 
 

@@ -851,7 +851,7 @@ def _locked(folder: Path) -> Iterator[None]:
             (folder/".lock").unlink(missing_ok=True)
             with suppress(OSError): folder.rmdir()
 
-# %% ../nbs/03_train.ipynb #6320db78
+# %% ../nbs/03_train.ipynb #2f5a1d0f
 def _explained(e: RuntimeError, recipe: Recipe, folder: Path) -> RuntimeError | InputError:
     "A sentence for memory that doesn't suffice and for loading processes that died; anything else stays what it was."
     kept = f"what was finished is kept in {folder}"
@@ -859,6 +859,7 @@ def _explained(e: RuntimeError, recipe: Recipe, folder: Path) -> RuntimeError | 
         return InputError(f"there is not enough memory for batches of {recipe.batch_size}; try --batch-size {max(1, recipe.batch_size//2)} ({kept})")
     if team()[1] > 1 and any(word in str(e).lower() for word in ("gloo", "nccl", "peer", "connection")):
         return InputError(f"another process of this run has ended, so this one ends too ({kept}); look at what that one said, then go on with --resume")
+    if recipe.compile and "C++ compiler" in str(e): return InputError(f"torch.compile finds no working C++ compiler; install one, or leave out --compile ({kept})")
     if "DataLoader worker" in str(e): return InputError(f"a process that loads pictures died ({kept}); go on with --resume, or without such processes: --resume --set workers=0")
     return e
 
