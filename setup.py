@@ -28,7 +28,8 @@ setup(
     packages=find_packages(include=[cfg["lib_path"], cfg["lib_path"] + ".*"]),
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
-    extras_require={"dev": cfg["dev_requirements"].split()},
+    package_data={cfg["lib_path"]: ["weights/*.safetensors"]},
+    extras_require={name: cfg[f"{name}_requirements"].split() for name in ("dev", "export", "hub")},
     entry_points={
         "console_scripts": [cfg["console_scripts"]],
         "nbdev": [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"],

@@ -1,6 +1,6 @@
 """Images a second of several training loops, measured in turn: `python benchmarks/throughput.py --data SOURCE`.
 
-The plain loop is what a careful user would write: the same network in float32, Adam, batches of 512, a DataLoader with
+The plain loop is what a careful user would write: the same network in float32, Adam, the recipe's batches, a DataLoader with
 two workers that calls the albumentations pipeline picture by picture. Each round measures everything once, so that a
 noisy machine is noisy for all. Writes throughput.csv, throughput.json (machine, medians, ratios) and throughput.png."""
 import argparse
@@ -22,7 +22,7 @@ from era_resnet.analysis import save_figure
 from era_resnet.custom_resnet import stages
 from era_resnet.data import CIFAR10_STATS, figure, load_data, loaders, train_transform
 from era_resnet.lrfind import make_optimizer
-from era_resnet.train import Recipe, change_recipe, choose_precision, create_model, one_cycle, pick_device, train_step, write_csv
+from era_resnet.train import change_recipe, choose_precision, create_model, one_cycle, pick_device, read_recipe, train_step, write_csv
 
 LOOPS = {"plain loop": None, "ours, albumentations": dict(loader="albumentations", workers=2), "ours, fast loader": {},
          "ours, compiled": dict(compile=True)}
@@ -162,7 +162,7 @@ def draw(found):
 def main(args):
     "Measure, write, print"
     device = pick_device(args.device)
-    recipe = change_recipe(Recipe(stats=CIFAR10_STATS, device=str(device)), width=args.width, batch_size=args.batch_size)
+    recipe = change_recipe(read_recipe(args.recipe), stats=CIFAR10_STATS, device=str(device), width=args.width, batch_size=args.batch_size)
     data = load_data(args.data)
     model = create_model(recipe)
     args.flops_per_image, args.data_source = 6*sum(row["multiply_adds"] for row in stages(model)), data.source
@@ -179,8 +179,9 @@ def main(args):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="cifar10")
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--batch-size", type=int, default=512)
+    parser.add_argument("--recipe", default="custom-resnet", help="custom-resnet or compact")
+    parser.add_argument("--width", type=int, help="left out: the recipe's")
+    parser.add_argument("--batch-size", type=int, help="left out: the recipe's")
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=2, help="steps of each loop in a round, after one to warm up")

@@ -13,8 +13,9 @@ import typer
 
 # %% auto #0
 __all__ = ['app', 'RecipeName', 'Settings', 'Source', 'Device', 'Limit', 'Holdout', 'Seed', 'BatchSize', 'Epochs', 'Out',
-           'Resume', 'Deterministic', 'Compile', 'Iterations', 'Plot', 'RunFolder', 'AsJson', 'door', 'train',
-           'find_rate', 'evaluate', 'report', 'summary', 'main']
+           'Resume', 'Deterministic', 'Compile', 'Iterations', 'Plot', 'RunFolder', 'MaybeRun', 'Weights', 'Labels',
+           'Tta', 'Pictures', 'Top', 'Exported', 'OutFile', 'Form', 'AsJson', 'door', 'train', 'find_rate', 'evaluate',
+           'predict', 'export', 'report', 'summary', 'main']
 
 # %% ../nbs/07_cli.ipynb #1f3d95b7
 def _exit_code(e: BaseException) -> int | None:
@@ -47,8 +48,8 @@ def door(
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None,
                   help="Train a small residual network on CIFAR-10, and look at what it has learned.")
 
-# %% ../nbs/07_cli.ipynb #0a18ccf9
-RecipeName = Annotated[Optional[str], typer.Option("--recipe", metavar="NAME|FILE.json", help="custom-resnet, quickstart, fast, or a JSON file such as RUN/recipe.json")]
+# %% ../nbs/07_cli.ipynb #806c7674
+RecipeName = Annotated[Optional[str], typer.Option("--recipe", metavar="NAME|FILE.json", help="custom-resnet, compact, quickstart, fast, or a JSON file such as RUN/recipe.json")]
 Settings = Annotated[Optional[list[str]], typer.Option("--set", metavar="FIELD=VALUE", help="change a field of the recipe; may be given several times")]
 Source = Annotated[Optional[str], typer.Option("--data", metavar="SOURCE", help="cifar10, synthetic, a folder (cifar-10-batches-py, or train/CLASS/* and test/CLASS/*), or a .tar or .zip of one")]
 Device = Annotated[Optional[str], typer.Option("--device", metavar="D", help="auto, cpu, cuda, cuda:1, mps")]
@@ -56,7 +57,7 @@ Limit = Annotated[Optional[int], typer.Option("--limit", metavar="N", help="keep
 Holdout = Annotated[Optional[int], typer.Option("--holdout", metavar="N", help="set N training pictures apart and judge on them until the end")]
 Seed = Annotated[Optional[int], typer.Option("--seed", metavar="N", help="of everything")]
 
-# %% ../nbs/07_cli.ipynb #ac3cb13a
+# %% ../nbs/07_cli.ipynb #591dc51a
 BatchSize = Annotated[Optional[int], typer.Option("--batch-size", metavar="N", help="pictures in a step")]
 Epochs = Annotated[Optional[int], typer.Option("--epochs", metavar="N", help="how often each picture is seen; the peak moves in proportion")]
 Out = Annotated[Optional[Path], typer.Option("--out", metavar="DIR", help="run folder; left out: runs/NAME, runs/NAME-2, …")]
@@ -66,6 +67,15 @@ Compile = Annotated[bool, typer.Option("--compile", help="let torch.compile make
 Iterations = Annotated[Optional[int], typer.Option("--iterations", metavar="N", help="steps of the range test")]
 Plot = Annotated[Optional[Path], typer.Option("--plot", metavar="FILE.png", help="write the curve as a picture")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
+MaybeRun = Annotated[Optional[Path], typer.Argument(metavar="RUN", help="a run folder")]
+Weights = Annotated[Optional[str], typer.Option("--weights", metavar="NAME|FILE|RUN", help="compact, a .safetensors file, or a run folder")]
+Labels = Annotated[Optional[Path], typer.Option("--labels", metavar="FILE.npy", help="labels of --data FILE.npy, a pair in the format of CIFAR-10.1")]
+Tta = Annotated[str, typer.Option("--tta", metavar="none|flip", help="flip: the mean of the logits for a picture and its mirror image")]
+Pictures = Annotated[list[Path], typer.Argument(metavar="FILE…", help="pictures, and folders of pictures")]
+Top = Annotated[int, typer.Option("--top", metavar="N", help="classes for each picture")]
+Exported = Annotated[str, typer.Argument(metavar="RUN|FILE|NAME", help="a run folder, a .safetensors file, or compact")]
+OutFile = Annotated[Path, typer.Argument(metavar="OUT", help="the file to write")]
+Form = Annotated[str, typer.Option("--format", metavar="onnx|pt2|safetensors", help="ONNX, PyTorch's exported program, or packed weights")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 # %% ../nbs/07_cli.ipynb #680d56aa
@@ -145,27 +155,91 @@ def find_rate(
     typer.echo(f"lr_min={found.lr_min:.6g}\nlr_max={found.lr_max:.6g}")
     if plot: save_figure(found.plot(), plot)
 
-# %% ../nbs/07_cli.ipynb #8ebadceb
+# %% ../nbs/07_cli.ipynb #c6267fec
+def _judged_pictures(model: Any, data: str | None, labels: Path | None, limit: int | None) -> tuple[Any, str, str]:
+    "Test pictures, the name of their source and its fingerprint: the network's own, those of --data, or two .npy files."
+    from era_resnet.data import InputError, digest, load_data
+    from era_resnet.zoo import load_pair
+    recipe = model.about.get("recipe", {})
+    if labels:
+        pair = load_pair(data or "", labels, len(model.classes))
+        pair = pair.take(slice(limit))
+        return pair, Path(data).name, digest(dict(images=pair.images, labels=pair.labels))
+    own = dict(limit=recipe.get("limit") if limit is None else limit, holdout=recipe.get("holdout", 0), seed=recipe.get("seed", 0))
+    found = load_data(data or recipe.get("data", "cifar10"), **(dict(limit=limit) if data else own))
+    if found.classes != model.classes:
+        raise InputError(f"{found.source} has the classes {', '.join(found.classes)}, but the network knows {', '.join(model.classes)}")
+    return found.test, found.source, found.fingerprint
+
+# %% ../nbs/07_cli.ipynb #9f022b6a
 @app.command()
 @door
 def evaluate(
-    run: RunFolder, # a run folder
+    run: MaybeRun = None, # a run folder
+    weights: Weights = None, # in place of a run: a name or a file
     data: Source = None, # in place of the run's
+    labels: Labels = None, # with --data: a pair of .npy files
     limit: Limit = None, # at most so many pictures
+    tta: Tta = "none", # "flip": judge the mean for a picture and its mirror image
     as_json: AsJson = False, # JSON in place of text?
 ) -> None:
-    "Judge the network of a run on test pictures: its own, or those of --data."
+    "Judge a network on test pictures: its own, or those of --data."
     from tabulate import tabulate
-    from era_resnet.data import load_data
-    from era_resnet.train import load_run
     from era_resnet.analysis import judge
-    done = load_run(run)
-    r = done.recipe
-    found = judge(done, load_data(data or r.data, limit=r.limit if limit is None and not data else limit, holdout=0 if data else r.holdout, seed=r.seed))
+    from era_resnet.data import InputError
+    from era_resnet.zoo import load_pretrained
+    if not (run or weights): raise InputError("there is nothing to judge; give a run folder, or --weights with a name or a file")
+    if tta not in ("none", "flip"): raise InputError(f"--tta is {tta!r}, but must be none or flip")
+    model = load_pretrained(weights or run)
+    pictures, source, fingerprint = _judged_pictures(model, data, labels, limit)
+    found = judge(model.network, pictures, model.stats, model.classes, tta) | dict(data=source, fingerprint=fingerprint)
     if as_json: typer.echo(json.dumps(found, ensure_ascii=False)); return
     typer.echo("accuracy {acc:.2%} (95 % interval {acc_95[0]:.2%} to {acc_95[1]:.2%}), loss {loss:.4f}, calibration error {ece:.4f}\n"
                "on {images:,} test pictures of {data}\n".format(**found))
     typer.echo(tabulate(found["classes"].items(), headers=["class", "accuracy"], floatfmt=".3f"))
+
+# %% ../nbs/07_cli.ipynb #51e902e2
+@app.command()
+@door
+def predict(
+    files: Pictures, # picture files, and folders of them
+    weights: Weights = None, # a name, a file or a run folder
+    top: Top = 3, # classes for each picture
+    as_json: AsJson = False, # JSON in place of text?
+) -> None:
+    "Say what pictures show: files, and folders of files."
+    from era_resnet.data import InputError
+    from era_resnet.zoo import load_pretrained, picture_files, predict_files
+    model, paths, troubles = load_pretrained(weights or "compact"), [], []
+    for file in files:
+        try: paths += picture_files([file])
+        except InputError as e: troubles.append(e)
+    answers = predict_files(paths, model, top)
+    good = [(path, answer) for path, answer in zip(paths, answers) if not isinstance(answer, InputError)]
+    if as_json: typer.echo(json.dumps([dict(file=str(path), labels=p.labels, probabilities=p.probabilities) for path, p in good], ensure_ascii=False))
+    else:
+        for path, answer in good: typer.echo(f"{path}: {answer}")
+    troubles += [answer for answer in answers if isinstance(answer, InputError)]
+    for e in troubles: typer.echo(f"era-resnet: {e}", err=True)
+    if troubles: raise typer.Exit(2)
+
+# %% ../nbs/07_cli.ipynb #7ef0d759
+@app.command()
+@door
+def export(
+    source: Exported, # a run folder, a weight file or a name
+    out: OutFile, # the file to write
+    form: Form = "onnx", # how
+    data: Source = None, # pictures to compare answers on; drawn ones if left out
+) -> None:
+    "Write a trained network as ONNX, as PyTorch's exported program or as packed weights, and compare its answers with PyTorch's."
+    from era_resnet.data import InputError, load_data
+    from era_resnet.zoo import export as write, load_pretrained
+    if not out.absolute().parent.is_dir(): raise InputError(f"there is no folder for the file {out}; make it first")
+    model = load_pretrained(source)
+    test = load_data(data or "synthetic").test.images[:1000]
+    difference = write(model, out, form, test)
+    typer.echo(f"{out}: {out.stat().st_size:,} bytes; on {len(test):,} pictures of {data or 'the drawn set'} its logits differ by at most {difference:.2g} from PyTorch's")
 
 # %% ../nbs/07_cli.ipynb #585c4149
 @app.command()

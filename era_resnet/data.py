@@ -19,11 +19,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 # %% auto #0
 __all__ = ['SHAPES', 'MAX_FILE_BYTES', 'MAX_FILES', 'MAX_TOTAL_BYTES', 'MAX_PIXELS', 'OFFICIAL_SHA256', 'SOURCES', 'CIFAR10_URLS',
            'CIFAR10_STATS', 'AUGMENTATIONS', 'Stats', 'Shard', 'ImageSet', 'ImageData', 'InputError', 'draw_shapes',
-           'synthetic', 'members', 'read_image', 'decode_folders', 'cache_dir', 'download', 'decode_official', 'digest',
-           'whole_file', 'shared', 'check_data', 'balanced', 'load_data', 'channel_stats', 'test_transform',
-           'train_transform', 'image_seed', 'AugmentedImages', 'epoch_order', 'share_of', 'EpochBatches', 'EpochLoader',
-           'crop_flip', 'cut_out', 'affine_maps', 'warp', 'draw_augmentation', 'augment', 'normalise', 'FastLoader',
-           'loaders', 'figure', 'show_augmented']
+           'synthetic', 'members', 'as_rgb', 'to_32', 'read_image', 'decode_folders', 'cache_dir', 'download',
+           'decode_official', 'digest', 'whole_file', 'shared', 'check_data', 'balanced', 'load_data', 'channel_stats',
+           'test_transform', 'train_transform', 'image_seed', 'AugmentedImages', 'epoch_order', 'share_of',
+           'EpochBatches', 'EpochLoader', 'crop_flip', 'cut_out', 'affine_maps', 'warp', 'draw_augmentation', 'augment',
+           'normalise', 'FastLoader', 'loaders', 'figure', 'show_augmented']
 
 # %% ../nbs/01_data.ipynb #ae4df3e7
 @dataclass(frozen=True)
@@ -196,20 +196,44 @@ def members(
         raise InputError(f"{path} can't be read to its end ({e or type(e).__name__}); it is damaged, "
                          "or no .tar, .tar.xz, .tar.gz, .tar.bz2, .tar.zst or .zip archive: get it again") from e
 
-# %% ../nbs/01_data.ipynb #b0604d44
+# %% ../nbs/01_data.ipynb #5bb99434
+def as_rgb(
+    img: Any, # PIL.Image.Image in any mode
+) -> Any: # PIL.Image.Image, mode RGB
+    "A picture upright, in 8 bits and three channels, on white."
+    from PIL import Image, ImageOps
+    if "exif" in img.info: img = ImageOps.exif_transpose(img)
+    if img.mode[0] in "IF": # 16 or 32 bits, of which 8 are kept
+        values = np.asarray(img, dtype=np.float64)
+        img = Image.fromarray((values*(255 if img.mode == "F" else 1/257)).round().clip(0, 255).astype(np.uint8))
+    if img.mode == "RGB" or "transparency" not in img.info and "A" not in img.getbands(): return img.convert("RGB")
+    img = img.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", img.size, "white"), img).convert("RGB")
+
+# %% ../nbs/01_data.ipynb #f6e0cf88
+def to_32(
+    img: Any, # PIL.Image.Image of any size and mode
+) -> np.ndarray: # uint8 32×32×3
+    "A picture as the networks take it: `as_rgb`, cut to its middle square, resized."
+    from PIL import Image
+    img = as_rgb(img)
+    if img.size == (32, 32): return np.array(img)
+    side = min(img.size)
+    left, top = (img.width - side)//2, (img.height - side)//2
+    return np.array(img.crop((left, top, left + side, top + side)).resize((32, 32), Image.Resampling.BILINEAR))
+
+# %% ../nbs/01_data.ipynb #8f9b4865
 def read_image(
     content: bytes, # a file: PNG, JPEG, or what else Pillow reads
     name: str = "picture", # for the error message
 ) -> tuple[np.ndarray, bool]: # uint8 32×32×3, and whether it had to be resized
     "A picture file as an array; raises `InputError` if it is none, is cut off or has more than 50 million pixels."
-    from PIL import Image, ImageOps
+    from PIL import Image
     try:
         with Image.open(io.BytesIO(content)) as img:
             if img.width * img.height > MAX_PIXELS:
                 raise InputError(f"{name} has {img.width}×{img.height} pixels, more than {MAX_PIXELS:,}; make it smaller")
-            resize = img.size != (32, 32)
-            img = (ImageOps.exif_transpose(img) if "exif" in img.info else img).convert("RGB")
-            return np.asarray(ImageOps.fit(img, (32, 32)) if resize else img), resize
+            return to_32(img), img.size != (32, 32)
     except InputError: raise
     except Exception as e: # Pillow's readers raise nearly anything for a broken file
         raise InputError(f"{name} is no picture that can be read ({e or type(e).__name__}); "
@@ -606,9 +630,16 @@ class EpochBatches(Sampler):
         order = epoch_order(self.n, self.seed, self.epoch) if self.shuffle else torch.arange(self.n)
         return ([(self.epoch, int(i)) for i in share_of(batch, self.shard)] for batch in order.split(self.batch_size)[self.start:])
 
-# %% ../nbs/01_data.ipynb #0fa39a6e
+# %% ../nbs/01_data.ipynb #6305c04c
 class EpochLoader(DataLoader):
     "A DataLoader that is told which epoch it is in, and which batch of it comes first."
+    def __init__(self,
+        images: AugmentedImages, # what to load
+        batches: EpochBatches, # which of them, and when
+        workers: int = 0, # processes that load
+        pin_memory: bool = False, # for a faster way to a GPU
+    ): super().__init__(images, batch_sampler=batches, num_workers=workers, persistent_workers=workers > 0, pin_memory=pin_memory)
+
     def set_epoch(self,
         epoch: int, # counted from 0
         start: int = 0, # batches of this epoch that were seen before
@@ -616,12 +647,11 @@ class EpochLoader(DataLoader):
         "What the next loop over the loader gives."
         self.batch_sampler.epoch, self.batch_sampler.start = epoch, start
 
-# %% ../nbs/01_data.ipynb #4bf2ce1c
+# %% ../nbs/01_data.ipynb #90256028
 def _albumentations_loader(images: ImageSet, transform: Any, recipe: Any, shuffle: bool, device: Any, shard: Shard = (0, 1)) -> EpochLoader:
     "Batches of `images` through `transform`, by worker processes if the recipe asks for them."
-    return EpochLoader(AugmentedImages(images, transform, recipe.seed), num_workers=recipe.workers, persistent_workers=recipe.workers > 0,
-                       batch_sampler=EpochBatches(len(images), recipe.batch_size, recipe.seed, shuffle, shard),
-                       pin_memory=torch.device(device).type == "cuda")
+    batches = EpochBatches(len(images), recipe.batch_size, recipe.seed, shuffle, shard)
+    return EpochLoader(AugmentedImages(images, transform, recipe.seed), batches, recipe.workers, torch.device(device).type == "cuda")
 
 # %% ../nbs/01_data.ipynb #830dc773
 def crop_flip(

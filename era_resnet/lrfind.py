@@ -155,7 +155,7 @@ def _finder_batches(loader: Any) -> Any:
         def __init__(self, batches): self.data_loader, self._iterator, self.auto_reset = batches, iter(batches), True
     return Batches(loader)
 
-# %% ../nbs/02_lrfind.ipynb #c8891bcc
+# %% ../nbs/02_lrfind.ipynb #6100ec62
 def find_lr(
     model: nn.Module, # stays as it is
     data: ImageData, # its training pictures are used
@@ -178,7 +178,8 @@ def find_lr(
         finder = (library := _lr_finder()).LRFinder(_Autocast(trial, device, recipe.precision), make_optimizer(trial, recipe, start_lr),
                           nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing), device)
         batches, _ = loaders(data, recipe, device)
+        diverged = 1 + 0.5*max(1, (512/recipe.batch_size)**0.5) # times the lowest loss; the losses of small batches scatter
         with contextlib.redirect_stdout(io.StringIO()), mock.patch.object(library, "tqdm", partial(tqdm, desc="range test", unit="step")):
-            finder.range_test(_finder_batches(batches), end_lr=end_lr, num_iter=iterations, smooth_f=0, diverge_th=1.5)
+            finder.range_test(_finder_batches(batches), end_lr=end_lr, num_iter=iterations, smooth_f=0, diverge_th=diverged)
     finally: set_random_states(states)
     return read_range(np.array(finder.history["lr"]), np.array(finder.history["loss"]))

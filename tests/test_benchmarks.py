@@ -56,3 +56,12 @@ def test_scaling(top, tmp_path):
     run(top, tmp_path, "scaling", "--width", 4, "--device", "cpu", "--seconds", 0.2, "--images", 500, 1000, "--out", out)
     found = rows(out)
     assert [int(r["images"]) for r in found[:2]] == [500, 1000] and all(float(r["images_per_second"]) > 0 and int(r["peak_mib"]) > 50 for r in found)
+
+
+def test_compare(top, tmp_path):
+    out = tmp_path/"c.csv"
+    run(top, tmp_path, "compare", "--rounds", 2, "--device", "cpu", "--out", out)
+    large, small = rows(out)
+    assert (int(large["parameters"]), int(small["parameters"])) == (6_573_130, 190_866)
+    assert 0 < float(small["one_picture_ms_low"]) <= float(small["one_picture_ms"]) <= float(small["one_picture_ms_high"])
+    assert float(small["images_per_second"]) > float(large["images_per_second"])

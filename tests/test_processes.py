@@ -110,3 +110,8 @@ main()
 def test_bad_input_is_said_once(tmp_path):
     result = together(tmp_path, *SMALL, "--set", "batch_size=403", "--out", "run")
     assert result.returncode != 0 and result.stderr.count("era-resnet: the last batch of an epoch has 1 pictures, too few for 2 processes") == 1, result.stderr[-2000:]
+
+
+def test_shared_batchnorm_is_refused_where_it_cannot_work(tmp_path):
+    result = together(tmp_path, *SMALL, "--set", "sync_batchnorm=true", "--out", "two")
+    assert result.returncode != 0 and "sync_batchnorm works on CUDA only" in result.stderr and not (tmp_path/"two"/"metrics.json").exists()

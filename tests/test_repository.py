@@ -1,5 +1,6 @@
 "What must hold of the files of the project, and of the package that is made from them"
 import ast
+import builtins
 import csv
 import json
 import re
@@ -36,10 +37,11 @@ def test_readme_is_what_the_index_notebook_gives(top):
 
 def test_numbers_of_readme_come_from_results(top):
     text = (top/"README.md").read_text(encoding="utf-8")
-    found = [json.loads(p.read_text()) for p in (top/"results").glob("*/metrics.json")]
-    assert found
-    for metrics in found:
-        assert f"{metrics['test_acc']:.2%}" in text and metrics["data"] in text
+    found = {}
+    for p in (top/"results").rglob("metrics.json"): found.setdefault(p.relative_to(top/"results").parts[0], []).append(json.loads(p.read_text()))
+    assert {"first-run", "compact"} <= set(found)
+    for runs in found.values():
+        assert f"{sum(r['test_acc'] for r in runs)/len(runs):.2%}" in text and runs[0]["data"] in text
 
 
 def test_files_of_the_first_run_agree(top):
@@ -58,6 +60,22 @@ def test_files_of_the_first_run_agree(top):
     assert (found.lr_min, found.lr_max) == (recipe["lr_min"], recipe["lr_max"]), "the chapter's rule gives the run's rates"
 
 
+def test_files_of_the_compact_runs_agree(top):
+    folders = sorted((top/"results"/"compact").glob("seed-*"))
+    assert len(folders) >= 2
+    for run in folders:
+        metrics, recipe = (json.loads((run/f"{name}.json").read_text()) for name in ("metrics", "recipe"))
+        rows = list(csv.DictReader(open(run/"history.csv")))
+        assert run.name == f"seed-{recipe['seed']}" and recipe["network"] == "compact" and len(rows) == recipe["epochs"] == metrics["epochs"] == 30
+        assert float(rows[-1]["test_acc"]) == pytest.approx(metrics["test_acc"], abs=1e-4) and metrics["test_acc"] >= 0.88
+        assert recipe["run"]["images"] == {"train": 50_000, "holdout": 0, "test": 10_000} and recipe["run"]["fingerprint"] == metrics["fingerprint"]
+        assert f"{metrics['test_acc']:.2%}" in (run/"report.md").read_text() and f"{metrics['test_acc']:.2%}" in (run/"log.txt").read_text()
+    from era_resnet.train import RECIPES, recipe_from
+    published = recipe_from({k: v for k, v in recipe.items() if k not in ("data", "stats", "precision", "device", "seed")})
+    from dataclasses import replace
+    assert replace(published, name="compact") == RECIPES["compact"], "the recipe of the published runs is the one that people get"
+
+
 def test_pictures_are_small_and_exist(top):
     photographs = ("dataloader_preview", "misclassified_images", "grad_cam")
     pictures = list((top/"images").glob("*.png"))
@@ -74,6 +92,18 @@ def test_local_links_lead_somewhere(top):
         prose = "\n".join(c.source for c in nbformat.read(p, 4).cells if c.cell_type == "markdown")
         for link in re.findall(r"\]\((?!http|#)([^)\s]+)\)", prose):
             assert (p.parent/link.split("#")[0]).exists() or (top/link).exists(), f"{p.name}: {link}"
+
+
+def test_sidebar_names_every_page(top):
+    named = re.findall(r"href: (\S+\.ipynb)", (top/"_quarto.yml").read_text(encoding="utf-8"))
+    assert sorted(set(named)) == sorted(p.relative_to(top/"nbs").as_posix() for p in notebooks(top))
+
+
+def test_every_picture_says_what_it_shows(top):
+    for p in notebooks(top):
+        for cell in nbformat.read(p, 4).cells:
+            if cell.cell_type == "markdown": assert "![](" not in cell.source, p.name
+            elif any("image/png" in o.get("data", {}) for o in cell.get("outputs", [])): assert re.search(r"^#\| fig-alt: \S", cell.source, re.M), f"{p.name}: {cell.source[:80]}"
 
 
 def test_few_cells_are_kept_out_of_the_plain_test(top):
@@ -105,10 +135,30 @@ def test_notebooks_hold_no_errors_and_were_executed(top):
 def test_each_notebook_has_front_matter_and_one_title(top):
     for p in notebooks(top):
         cells = nbformat.read(p, 4).cells
-        assert cells[0].cell_type == "raw" and cells[0].source.startswith("---\ntitle: "), p.name
-        prose = "\n".join(c.source for c in cells if c.cell_type == "markdown")
-        assert len(re.findall(r"^# ", re.sub(r"```.*?```", "", prose, flags=re.S), re.M)) == 1, p.name
+        assert cells[0].cell_type == "raw" and re.match(r"---\ndescription: \S", cells[0].source) and "title:" not in cells[0].source, p.name
+        titles = [c.source for c in cells if c.cell_type == "markdown" and re.search(r"^# ", re.sub(r"```.*?```", "", c.source, flags=re.S), re.M)]
+        assert len(titles) == 1 and re.fullmatch(r"# [^\n]+(\n\n> [^\n]+)?", titles[0]), f"{p.name}: a heading, and at most a quotation below it, in a cell of their own"
 
+
+def names_of(tree):
+    "Names that code binds, and names that it uses"
+    nodes = list(ast.walk(tree))
+    bound = {(a.asname or a.name).split(".")[0] for n in nodes if isinstance(n, (ast.Import, ast.ImportFrom)) for a in n.names}
+    bound |= {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)} | {n.arg for n in nodes if isinstance(n, ast.arg)}
+    bound |= {n.name for n in nodes if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
+    return bound, {n.id for n in nodes if isinstance(n, ast.Name)}
+
+
+def test_cells_that_import_need_no_other_cells(top):
+    "The maker of the site runs cells that are exported or import something, and no others"
+    for p in notebooks(top):
+        known = set(vars(builtins))
+        for cell in (c for c in nbformat.read(p, 4).cells if c.cell_type == "code" and "!pip" not in c.source):
+            tree = ast.parse(cell.source)
+            imports = any(isinstance(n, (ast.Import, ast.ImportFrom)) for n in tree.body)
+            bound, used = names_of(tree)
+            if imports: assert used <= known | bound, f"{p.name}: {sorted(used - known - bound)} in {cell.source[:80]}"
+            if imports or "#| export" in cell.source: known |= bound
 
 def test_exported_code_has_no_star_imports_and_imports_one_way(top):
     order = ["custom_resnet", "compact", "data", "lrfind", "train", "analysis", "zoo", "cli"]
@@ -124,13 +174,14 @@ def run_python(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
 
 
-def test_custom_resnet_needs_torch_alone():
-    code = """
+@pytest.mark.parametrize("module", ["custom_resnet", "compact"])
+def test_networks_need_torch_alone(module):
+    code = f"""
 import sys, torch
 before = set(sys.modules)
-import era_resnet.custom_resnet
-new = {m.split('.')[0] for m in set(sys.modules) - before} - set(sys.stdlib_module_names)
-print(sorted(new - {'era_resnet', 'torch'}))
+import era_resnet.{module}
+new = {{m.split('.')[0] for m in set(sys.modules) - before}} - set(sys.stdlib_module_names)
+print(sorted(new - {{'era_resnet', 'torch'}}))
 """
     result = run_python(code)
     assert result.stdout.strip() == "[]", result.stdout + result.stderr
