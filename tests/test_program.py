@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -60,6 +61,24 @@ def test_a_stopped_run_saves_says_how_to_go_on_and_ends_the_same(whole, era, tmp
     resumed = era(*words)
     assert resumed.returncode == 0, resumed.stderr
     same(whole, tmp_path/"stopped")
+
+
+def test_a_second_ctrl_c_ends_the_program_at_once(tmp_path):
+    code = f"""
+import sys, time
+import era_resnet.train, era_resnet.cli
+era_resnet.train.train_step = lambda *args: time.sleep(100)
+sys.argv = ["era-resnet", *{SMALL!r}, "--out", {str(tmp_path/"twice")!r}]
+era_resnet.cli.main()
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path/"twice"/"checkpoint.pt").exists() and process.poll() is None: time.sleep(0.05)
+    for _ in range(2):
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in err and "go on with" not in err, out + err
+    assert not list((tmp_path/"twice").glob(".*.part")) and not (tmp_path/"twice"/"history.csv").exists()
 
 
 def test_a_killed_run_goes_on_from_its_last_epoch(whole, era, tmp_path):
@@ -151,10 +170,26 @@ def test_the_python_of_readme_runs(top, tmp_path, monkeypatch):
     assert names["run"].metrics["test_acc"] > 0.9 and (tmp_path/"runs"/"quickstart"/"report.md").exists()
 
 
-def test_every_command_of_readme_is_known(top, era):
-    commands = set(re.findall(r"era-resnet ([a-z][a-z-]+)", (top/"README.md").read_text(encoding="utf-8")))
-    assert commands
-    for command in commands: assert era(command, "--help").returncode == 0, command
+def commands_in_prose(top):
+    "Every line of README and of the chapters' prose that calls the program"
+    pages = [(top/"README.md").read_text(encoding="utf-8"), (top/"CONTRIBUTING.md").read_text(encoding="utf-8")]
+    pages += [c.source for p in (top/"nbs").rglob("*.ipynb") for c in nbformat.read(p, 4).cells if c.cell_type == "markdown"]
+    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", "\n".join(pages), re.S))
+    return [line.split("#")[0] for line in re.findall(r"era-resnet ([a-z-]+(?: [^\n&]*)?)", blocks)], re.findall(r"python ((?:nbs|tests|benchmarks|results)/\w+\.py)", "\n".join(pages))
+
+
+def test_every_command_shown_is_known_with_its_options(top, era):
+    calls, scripts = commands_in_prose(top)
+    assert len(calls) > 10 and len(scripts) > 5
+    for script in scripts: assert (top/script).is_file(), script
+    says = {}
+    for call in calls:
+        command, options = call.split()[0], re.findall(r"(?<!\S)--[a-z-]+", call)
+        if command not in says:
+            result = era(command, "--help")
+            assert result.returncode == 0, call
+            says[command] = result.stdout
+        for option in options: assert option in says[command], call
 
 
 def test_the_first_step_begins_soon(top, tmp_path):
