@@ -70,7 +70,7 @@ def plot_history(
     fig.suptitle(_title(run), fontsize=11)
     return fig
 
-# %% ../nbs/04_analysis.ipynb #ff6022b6
+# %% ../nbs/04_analysis.ipynb #600b4c60
 def plot_rate(
     run: Run, # its recipe and history
 ) -> Figure: # a chart
@@ -79,10 +79,10 @@ def plot_rate(
     lr_end = r.lr_min if r.lr_end is None else r.lr_end
     ax.plot([0, r.peak_epoch, r.epochs], [r.lr_min, r.lr_max, lr_end], color=BLUE, lw=2, label="schedule")
     ax.plot([row["epoch"] for row in run.history], [row["lr"] for row in run.history], "o", color=ORANGE, label="last step of an epoch")
-    ax.annotate(f"LRMAX = {r.lr_max:.2e}", (r.peak_epoch, r.lr_max), (8, -3), textcoords="offset points")
+    ax.annotate(f"LRMAX = {r.lr_max:.2e}", (r.peak_epoch, r.lr_max), (16, 0), textcoords="offset points")
     ax.annotate(f"LRMIN = {r.lr_min:.2e}", (0, r.lr_min), (40, 0), textcoords="offset points")
     ax.set(title="One cycle: " + _title(run), xlabel="epoch", ylabel="learning rate", ylim=(-0.05*r.lr_max, 1.08*r.lr_max))
-    ax.legend(loc="center right")
+    ax.legend(loc="upper right")
     return fig
 
 # %% ../nbs/04_analysis.ipynb #eaf78a84

@@ -13,9 +13,9 @@ import typer
 
 # %% auto #0
 __all__ = ['app', 'RecipeName', 'Settings', 'Source', 'Device', 'Limit', 'Holdout', 'Seed', 'BatchSize', 'Epochs', 'Out',
-           'Resume', 'Deterministic', 'Compile', 'Iterations', 'Plot', 'RunFolder', 'MaybeRun', 'Weights', 'Labels',
-           'Tta', 'Pictures', 'Top', 'Exported', 'OutFile', 'Form', 'AsJson', 'door', 'train', 'find_rate', 'evaluate',
-           'predict', 'export', 'report', 'summary', 'main']
+           'Resume', 'Deterministic', 'Accumulate', 'Compile', 'Iterations', 'Plot', 'RunFolder', 'MaybeRun', 'Weights',
+           'Labels', 'Tta', 'Pictures', 'Top', 'Exported', 'OutFile', 'Form', 'AsJson', 'door', 'train', 'find_rate',
+           'evaluate', 'predict', 'export', 'report', 'summary', 'main']
 
 # %% ../nbs/07_cli.ipynb #1f3d95b7
 def _exit_code(e: BaseException) -> int | None:
@@ -57,12 +57,13 @@ Limit = Annotated[Optional[int], typer.Option("--limit", metavar="N", help="keep
 Holdout = Annotated[Optional[int], typer.Option("--holdout", metavar="N", help="set N training pictures apart and judge on them until the end")]
 Seed = Annotated[Optional[int], typer.Option("--seed", metavar="N", help="of everything")]
 
-# %% ../nbs/07_cli.ipynb #591dc51a
+# %% ../nbs/07_cli.ipynb #26bf33a6
 BatchSize = Annotated[Optional[int], typer.Option("--batch-size", metavar="N", help="pictures in a step")]
 Epochs = Annotated[Optional[int], typer.Option("--epochs", metavar="N", help="how often each picture is seen; the peak moves in proportion")]
 Out = Annotated[Optional[Path], typer.Option("--out", metavar="DIR", help="run folder; left out: runs/NAME, runs/NAME-2, …")]
 Resume = Annotated[bool, typer.Option("--resume", help="go on with the run in --out")]
 Deterministic = Annotated[bool, typer.Option("--deterministic", help="refuse operations that don't repeat exactly")]
+Accumulate = Annotated[Optional[int], typer.Option("--accumulate", metavar="K", help="cut each batch into K parts that go through the network one after the other, for small memories")]
 Compile = Annotated[bool, typer.Option("--compile", help="let torch.compile make the training step")]
 Iterations = Annotated[Optional[int], typer.Option("--iterations", metavar="N", help="steps of the range test")]
 Plot = Annotated[Optional[Path], typer.Option("--plot", metavar="FILE.png", help="write the curve as a picture")]
@@ -99,7 +100,7 @@ def _prepare(name: str, settings: list[str] | None, **changes: Any) -> tuple[Any
     recipe = change_recipe(recipe, num_classes=len(data.classes))
     return create_model(recipe), data, recipe
 
-# %% ../nbs/07_cli.ipynb #ce84585e
+# %% ../nbs/07_cli.ipynb #fa6d653f
 @app.command()
 @door
 def train(
@@ -114,6 +115,7 @@ def train(
     out: Out = None, # run folder
     resume: Resume = False, # go on with the run in `out`?
     device: Device = None, # in place of the recipe's
+    accumulate: Accumulate = None, # in place of the recipe's
     deterministic: Deterministic = False, # refuse what doesn't repeat exactly?
     compiled: Compile = False, # use torch.compile?
 ) -> None:
@@ -123,7 +125,7 @@ def train(
     if resume and not (out and (out/"recipe.json").is_file()): raise InputError(f"--resume needs --out with the folder of a run; there is no recipe.json in {out or 'it'}")
     name = recipe or (str(out/"recipe.json") if resume else "custom-resnet")
     model, pictures, chosen = _prepare(name, settings, data=data, epochs=epochs, batch_size=batch_size, seed=seed, limit=limit,
-                                       holdout=holdout, device=device, deterministic=deterministic or None, compile=compiled or None)
+                                       holdout=holdout, device=device, accumulate=accumulate, deterministic=deterministic or None, compile=compiled or None)
     run = fit(model, pictures, chosen, out, resume)
     if not _first(): return
     from era_resnet.analysis import report # with matplotlib, which the first step needn't wait for

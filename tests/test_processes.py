@@ -41,7 +41,7 @@ def pair(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pair")
     result = together(folder, *SMALL, "--out", "two")
     assert result.returncode == 0, result.stderr[-3000:]
-    alone(folder, *SMALL, "--set", "accumulate=2", "--out", "one")
+    alone(folder, *SMALL, "--accumulate", "2", "--out", "one")
     return folder, result
 
 

@@ -112,10 +112,15 @@ def test_few_cells_are_kept_out_of_the_plain_test(top):
     assert len(kept_out) <= 0.15*len(cells), f"{len(kept_out)} of {len(cells)}"
 
 
+def parsed(source):
+    "The syntax of a cell; commands for the shell count as nothing"
+    return ast.parse(re.sub(r"^(\s*)[!%].*$", r"\1pass", source, flags=re.M))
+
+
 def shows_something(source):
     "Does a cell print, draw, or end in a value to be looked at?"
     if re.match(r"#\|\s*(export|hide|default_exp)", source): return False
-    tree = ast.parse(source)
+    tree = parsed(source)
     calls = {ast.unparse(n.func).split(".")[-1] for s in tree.body if not isinstance(s, (ast.FunctionDef, ast.ClassDef)) for n in ast.walk(s) if isinstance(n, ast.Call)}
     if calls & {"print", "subplots"}: return True
     last = tree.body[-1].value if tree.body and isinstance(tree.body[-1], ast.Expr) and not source.rstrip().endswith(";") else None
@@ -153,8 +158,8 @@ def test_cells_that_import_need_no_other_cells(top):
     "The maker of the site runs cells that are exported or import something, and no others"
     for p in notebooks(top):
         known = set(vars(builtins))
-        for cell in (c for c in nbformat.read(p, 4).cells if c.cell_type == "code" and "!pip" not in c.source):
-            tree = ast.parse(cell.source)
+        for cell in (c for c in nbformat.read(p, 4).cells if c.cell_type == "code"):
+            tree = parsed(cell.source)
             imports = any(isinstance(n, (ast.Import, ast.ImportFrom)) for n in tree.body)
             bound, used = names_of(tree)
             if imports: assert used <= known | bound, f"{p.name}: {sorted(used - known - bound)} in {cell.source[:80]}"
