@@ -533,7 +533,7 @@ def _crop_flip_cutout(A: Any, fill: tuple) -> list:
     hole = dict(num_holes_range=(1, 1), hole_height_range=(8, 8), hole_width_range=(8, 8))
     return [*_crop_flip(A, fill), A.CoarseDropout(**hole, fill=fill, p=1)]
 
-# %% ../nbs/01_data.ipynb #3580d371
+# %% ../nbs/01_data.ipynb #61e595a3
 def _flip_affine_dropout(A: Any, fill: tuple) -> list:
     "Flip (½) → shift by 1/16, scale by 10 %, turn by 15° (½) → coarse dropout: one 16×16 hole (½)."
     return [A.HorizontalFlip(p=0.5),
@@ -709,7 +709,7 @@ def warp(
     out = torch.nn.functional.grid_sample(shown, places/15.5 - 1, align_corners=True)
     return (out.permute(0, 2, 3, 1) + fill).round().to(torch.uint8)
 
-# %% ../nbs/01_data.ipynb #3bfb0199
+# %% ../nbs/01_data.ipynb #784e45f7
 def _draw_crops(n: int, g: torch.Generator) -> tuple[Tensor, ...]:
     "crop int N×2 (0–8), flip bool N, hole int N×2 (0–24)"
     return torch.randint(9, (n, 2), generator=g), torch.rand(n, generator=g) < 0.5, torch.randint(25, (n, 2), generator=g)
@@ -722,7 +722,7 @@ def _draw_affines(n: int, g: torch.Generator) -> tuple[Tensor, ...]:
     hole = torch.randint(17, (n, 2), generator=g)
     return flip, torch.where(warped[:, None, None], maps, torch.eye(3)), torch.where(cut[:, None], hole, 32)
 
-# %% ../nbs/01_data.ipynb #ced1af38
+# %% ../nbs/01_data.ipynb #702d1ecb
 def _crop_flip_batch(images, fill, crop, flip, hole): return crop_flip(images, crop, flip)
 
 def _crop_flip_cutout_batch(images, fill, crop, flip, hole): return cut_out(crop_flip(images, crop, flip), hole, 8, fill)
@@ -754,17 +754,17 @@ def augment(
     "Vary a batch."
     return _BATCHWISE[name][1](images, fill, *chances)
 
-# %% ../nbs/01_data.ipynb #07046e03
+# %% ../nbs/01_data.ipynb #7e882f4e
 def normalise(
     images: Tensor, # uint8 N×32×32×3
-    stats: Stats, # mean and standard deviation
+    stats: Stats | tuple[Tensor, Tensor], # mean and standard deviation; as tensors on the device they need not be copied there
     dtype: torch.dtype = torch.float32, # of the result
 ) -> Tensor: # N×3×32×32, in memory with the channels last
     "Bytes to what the network takes."
-    mean, std = (255*torch.tensor(s, device=images.device) for s in stats)
+    mean, std = (255*torch.as_tensor(s, device=images.device) for s in stats)
     return ((images - mean)/std).to(dtype).permute(0, 3, 1, 2)
 
-# %% ../nbs/01_data.ipynb #0292bb0c
+# %% ../nbs/01_data.ipynb #4c48a423
 class FastLoader:
     "Batches (x, y) made on the device, x N×3×32×32 with channels last; the last batch may be smaller."
     def __init__(self,
@@ -779,7 +779,8 @@ class FastLoader:
     ):
         self.shard = shard
         self.images, self.labels = (torch.from_numpy(a).to(device) for a in (images.images, images.labels))
-        self.batch_size, self.stats, self.seed, self.augment, self.dtype = batch_size, stats, seed, augment, dtype
+        self.batch_size, self.seed, self.augment, self.dtype = batch_size, seed, augment, dtype
+        self.stats = tuple(torch.tensor(s, device=device) for s in stats)
         self.fill = torch.tensor(_hole_colour(stats), dtype=torch.uint8, device=device)
         self.epoch = self.start = 0
 

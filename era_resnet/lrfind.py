@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .data import FastLoader, ImageData, InputError, figure, loaders
 
 # %% auto #0
-__all__ = ['LRMIN_SHARE', 'LRMAX_SHARE', 'MIN_ITERATIONS', 'MIN_LOSSES', 'make_optimizer', 'random_states', 'set_random_states',
+__all__ = ['LRMIN_SHARE', 'FLOOR_SHARE', 'MIN_ITERATIONS', 'MIN_LOSSES', 'make_optimizer', 'random_states', 'set_random_states',
            'smooth', 'finite_length', 'LRFound', 'plot_range', 'read_range', 'autocast', 'find_lr']
 
 # %% ../nbs/02_lrfind.ipynb #097a8ac6
@@ -51,8 +51,8 @@ def set_random_states(
     torch.set_rng_state(states["torch"])
     if torch.cuda.is_available() and states["cuda"]: torch.cuda.set_rng_state_all(states["cuda"])
 
-# %% ../nbs/02_lrfind.ipynb #26acee1a
-LRMIN_SHARE, LRMAX_SHARE = 0.10, 0.95 # of the way down from the level of the start to the lowest smoothed loss
+# %% ../nbs/02_lrfind.ipynb #b8ef9f2f
+LRMIN_SHARE, FLOOR_SHARE = 0.10, 0.95 # of the way down from the level of the start to the lowest smoothed loss
 MIN_ITERATIONS, MIN_LOSSES = 20, 10 # to be asked for; to be read, where the test stopped early
 
 def smooth(
@@ -72,12 +72,12 @@ def finite_length(
     bad = np.flatnonzero(~np.isfinite(losses))
     return int(bad[0]) if len(bad) else len(losses)
 
-# %% ../nbs/02_lrfind.ipynb #3c03d70b
+# %% ../nbs/02_lrfind.ipynb #e164e2d4
 @dataclass(frozen=True)
 class LRFound:
     "What the range test found: two rates, and the curve that they were read from."
     lr_min: float # where learning begins; the cycle begins and ends here
-    lr_max: float # the largest useful rate; the peak of the cycle
+    lr_max: float # the middle of the rates that learn fastest; the peak of the cycle
     lrs: np.ndarray # the rates that were tried
     losses: np.ndarray # the loss at each, before the step with that rate
 
@@ -100,7 +100,7 @@ def plot_range(
     ax.legend(fontsize=9)
     return fig
 
-# %% ../nbs/02_lrfind.ipynb #a27774e9
+# %% ../nbs/02_lrfind.ipynb #4beb52b2
 def read_range(
     lrs: np.ndarray, # float N, growing by a constant factor
     losses: np.ndarray, # float N
@@ -116,9 +116,11 @@ def read_range(
     if curve[low] > 0.98*start or low < n//5:
         raise InputError("the loss never fell in the range test; check the labels, give more iterations (--set find_iterations=N) "
                          "or both rates (--set lr_min=A --set lr_max=B)")
-    done = (start - curve[:low + 1])/(start - curve[low])
-    begins = np.flatnonzero(done < LRMIN_SHARE)
-    return LRFound(float(lrs[begins[-1] if len(begins) else 0]), float(lrs[np.argmax(done >= LRMAX_SHARE)]), lrs, losses)
+    done = (start - curve)/(start - curve[low])
+    begins, off_floor = np.flatnonzero(done[:low] < LRMIN_SHARE), np.flatnonzero(done < FLOOR_SHARE)
+    first = off_floor[off_floor < low].max(initial=-1) + 1
+    last = off_floor[off_floor > low].min(initial=n) - 1
+    return LRFound(float(lrs[begins[-1] if len(begins) else 0]), float((lrs[first]*lrs[last])**0.5), lrs, losses)
 
 # %% ../nbs/02_lrfind.ipynb #b274156f
 def autocast(

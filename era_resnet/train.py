@@ -28,14 +28,14 @@ from .data import ImageData, ImageSet, InputError, Stats, channel_stats, check_d
 from .lrfind import LRFound, autocast, find_lr, make_optimizer, random_states, set_random_states
 
 # %% auto #0
-__all__ = ['RECIPES', 'check_recipe', 'Recipe', 'recipe_from', 'read_recipe', 'change_recipe', 'dirac_', 'create_model',
-           'OneCycle', 'one_cycle', 'pick_device', 'step_seconds', 'choose_precision', 'reliability',
+__all__ = ['RECIPES', 'check_recipe', 'Recipe', 'recipe_from', 'read_recipe', 'change_recipe', 'dirac_', 'small_logits_',
+           'create_model', 'OneCycle', 'one_cycle', 'pick_device', 'step_seconds', 'choose_precision', 'reliability',
            'calibration_error', 'team', 'Evaluation', 'evaluate', 'write_csv', 'read_csv', 'write_json',
            'load_checkpoint', 'save_checkpoint', 'save_weights', 'load_weights', 'train_step', 'Interrupted',
            'stop_signals', 'Diverged', 'resolve', 'free_folder', 'Run', 'load_run', 'fit']
 
-# %% ../nbs/03_train.ipynb #347f1da8
-_CHOICES = dict(network=("custom-resnet", "compact"), init=("default", "dirac"), augment=("crop-flip-cutout", "crop-flip", "flip-affine-dropout"),
+# %% ../nbs/03_train.ipynb #b441597f
+_CHOICES = dict(network=("custom-resnet", "compact"), init=("default", "dirac", "small-logits"), augment=("crop-flip-cutout", "crop-flip", "flip-affine-dropout"),
                 loader=("fast", "albumentations"), optimizer=("adam", "sgd"), tta=("none", "flip"), precision=("auto", "fp32", "bf16"))
 _AT_LEAST = dict(width=1, num_classes=2, limit=1, holdout=0, workers=0, epochs=1, batch_size=1, find_iterations=20,
                  weight_decay=0, accumulate=1, seed=0, save_steps=0, save_minutes=0)
@@ -91,14 +91,14 @@ class _Pictures:
     workers: int = 0 # processes that load, for the albumentations loader
     stats: Stats | None = None # mean and standard deviation; None: computed from the training pictures
 
-# %% ../nbs/03_train.ipynb #398c2507
+# %% ../nbs/03_train.ipynb #e59c4e3a
 @dataclass(frozen=True)
 class Recipe(_Pictures):
     "Every choice of a run; raises `InputError` for values that make no sense."
     name: str = "custom-resnet" # of the recipe; names the run folder
     network: str = "custom-resnet" # which network
     width: int = 64 # channels of its first stage
-    init: str = "default" # of its weights: "default" (PyTorch's) or "dirac" (convolutions begin by passing on what they get)
+    init: str = "default" # of its weights: "default" (PyTorch's), "dirac" (convolutions begin by passing on what they get) or "small-logits" (the last features begin at an eighth)
     num_classes: int = 10 # set from the data when a run begins
     epochs: int = 24 # how often each picture is seen
     peak_epoch: float = 5 # LRMAX is reached at the end of this epoch
@@ -149,9 +149,9 @@ def read_recipe(
     if not isinstance(source, dict): raise InputError(f"{path} holds no recipe: a JSON object with the fields of a recipe is needed")
     return recipe_from(source)
 
-# %% ../nbs/03_train.ipynb #008d8261
+# %% ../nbs/03_train.ipynb #03735f5b
 RECIPES = {
-    "custom-resnet": Recipe(),
+    "custom-resnet": Recipe(init="small-logits", weight_decay=0.1),
     "compact": Recipe(name="compact", network="compact", width=16, augment="flip-affine-dropout", epochs=30, peak_epoch=7.5, batch_size=128,
                       optimizer="sgd", weight_decay=5e-4, lr_min=0.02, lr_max=0.4, lr_end=0.0),
     "quickstart": Recipe(name="quickstart", width=16, data="synthetic", epochs=5, peak_epoch=2, batch_size=64, find_iterations=80),
@@ -184,7 +184,16 @@ def dirac_(
     for m in model.modules():
         if isinstance(m, nn.Conv2d) and m.groups == 1: nn.init.dirac_(m.weight[:m.in_channels])
 
-# %% ../nbs/03_train.ipynb #cd35f33a
+# %% ../nbs/03_train.ipynb #a8b68001
+@torch.no_grad()
+def small_logits_(
+    model: nn.Module, # a CustomResNet or CompactNet; is changed
+) -> None:
+    "Make the features before the last layer an eighth as large, by the scales of the BatchNorms that end there."
+    last = (model.layer3[0].bn, model.layer3[1].residual[1].bn) if isinstance(model, CustomResNet) else (model.c4[-1].pointwise.bn,)
+    for bn in last: bn.weight.fill_(1/8)
+
+# %% ../nbs/03_train.ipynb #d807aaac
 def create_model(
     recipe: Recipe, # its network, width, num_classes, init and seed count here
 ) -> nn.Module: # on the CPU, in float32
@@ -193,7 +202,8 @@ def create_model(
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(recipe.seed)
         model = networks[recipe.network](recipe.num_classes, recipe.width)
-    if recipe.init == "dirac": dirac_(model)
+    change = {"dirac": dirac_, "small-logits": small_logits_}.get(recipe.init)
+    if change: change(model)
     return model
 
 # %% ../nbs/03_train.ipynb #02917975
@@ -270,7 +280,7 @@ def step_seconds(
         times.append(time.perf_counter() - start)
     return min(times[1:])
 
-# %% ../nbs/03_train.ipynb #11ae903e
+# %% ../nbs/03_train.ipynb #1d3a3956
 def choose_precision(
     model: nn.Module, # stays as it is
     device: torch.device, # where it will run
@@ -278,7 +288,7 @@ def choose_precision(
     "Measure a few training steps in float32 and bfloat16, both with channels last, and choose the faster."
     if device.type == "mps": return "fp32", {}
     trial, speed = copy.deepcopy(model).to(device, memory_format=torch.channels_last).train(), {}
-    for batch in (1, 16):
+    for batch in (1, 16) if device.type == "cpu" else (256,):
         rivals = [p for p in ("fp32", "bf16") if not speed or speed[p] > max(speed.values())/2]
         if len(rivals) == 1: break
         speed = {p: batch/step_seconds(trial, batch, p) for p in rivals}
@@ -379,14 +389,17 @@ def write_json(
     "Write JSON that a person can read, whole or not at all."
     with whole_file(path) as part: part.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
-# %% ../nbs/03_train.ipynb #22650e59
-def _tensors(value: Any, path: str = "") -> dict[str, np.ndarray]:
-    "All tensors in nested dictionaries and lists, by their place."
-    if isinstance(value, Tensor): return {path: value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()}
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
-    return {k: v for key, item in items for k, v in _tensors(item, f"{path}/{key}").items()}
+# %% ../nbs/03_train.ipynb #30eee965
+def _leaves(value: Any, path: str = "") -> dict[str, np.ndarray]:
+    "Tensors and plain values in nested dictionaries and lists as bytes, by their place."
+    if isinstance(value, (dict, list, tuple)):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return {k: v for key, item in items for k, v in _leaves(item, f"{path}/{key}").items()}
+    if not isinstance(value, Tensor): return {path: np.frombuffer(repr(value).encode(), np.uint8)}
+    kind = np.frombuffer(f"{value.dtype} {tuple(value.shape)}".encode(), np.uint8)
+    return {path: kind, f"{path}:": value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()}
 
-# %% ../nbs/03_train.ipynb #94806042
+# %% ../nbs/03_train.ipynb #4f35e358
 def load_checkpoint(
     path: str | Path, # as `save_checkpoint` wrote it
 ) -> dict: # plain values, and tensors on the CPU
@@ -394,37 +407,38 @@ def load_checkpoint(
     if not Path(path).is_file(): raise InputError(f"there is no checkpoint {path}; start the run without --resume")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        whole = state.pop("digest") == digest(_tensors(state))
+        whole = state.pop("digest") == digest(_leaves(state))
     except Exception as e: # unpickling broken bytes can raise nearly anything
         raise InputError(f"{path} can't be read ({type(e).__name__}); it is damaged or no checkpoint: start again in another folder") from e
     if not whole: raise InputError(f"{path} is damaged, its checksum differs; start again in another folder")
     return state
 
-# %% ../nbs/03_train.ipynb #aab687ff
+# %% ../nbs/03_train.ipynb #7cf7f024
 def save_checkpoint(
     path: str | Path, # the file
     state: dict, # plain values and tensors
 ) -> None:
-    "Write a checkpoint with a digest over its tensors, whole or not at all; the old one stays until the new one was read back."
+    "Write a checkpoint with a digest over all that is in it, whole or not at all; the old one stays until the new one was read back."
     content = io.BytesIO()
-    torch.save(dict(state, digest=digest(_tensors(state))), content)
+    torch.save(dict(state, digest=digest(_leaves(state))), content)
     with whole_file(path) as part:
         part.write_bytes(content.getvalue())
         load_checkpoint(part)
 
-# %% ../nbs/03_train.ipynb #4840bb46
+# %% ../nbs/03_train.ipynb #5fe2311f
 def save_weights(
     path: str | Path, # a .safetensors file
     model: nn.Module, # its weights and BatchNorm statistics
     about: dict[str, Any], # plain values for the header
 ) -> None:
-    "Write weights with a header and a digest, whole or not at all."
+    "Write weights with a header and a digest over both, whole or not at all."
     from safetensors.torch import save
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    header = {k: json.dumps(v, ensure_ascii=False) for k, v in (about | dict(digest=digest(_tensors(weights)))).items()}
+    proof = digest(_leaves(dict(weights=weights, about=about)))
+    header = {k: json.dumps(v, ensure_ascii=False) for k, v in (about | dict(digest=proof)).items()}
     with whole_file(path) as part: part.write_bytes(save(weights, header))
 
-# %% ../nbs/03_train.ipynb #e743a6fc
+# %% ../nbs/03_train.ipynb #bae026ea
 def load_weights(
     path: str | Path, # as `save_weights` wrote it
 ) -> tuple[dict[str, Tensor], dict[str, Any]]: # state dict on the CPU, and the header
@@ -435,7 +449,7 @@ def load_weights(
         with safe_open(path, "pt") as file:
             about = {k: json.loads(v) for k, v in (file.metadata() or {}).items()}
             weights = {name: file.get_tensor(name) for name in file.keys()}
-        whole = about.pop("digest") == digest(_tensors(weights))
+        whole = about.pop("digest") == digest(_leaves(dict(weights=weights, about=about)))
     except (SafetensorError, ValueError, KeyError, OSError) as e:
         raise InputError(f"{path} is no weight file of era_resnet, or it is damaged ({type(e).__name__}); get it again") from e
     if not whole: raise InputError(f"{path} is damaged, its checksum differs; get it again")
@@ -488,7 +502,7 @@ def stop_signals() -> Iterator[list[int]]:
     finally:
         for s, handler in old.items(): signal.signal(s, handler)
 
-# %% ../nbs/03_train.ipynb #b12be666
+# %% ../nbs/03_train.ipynb #b68622d2
 @dataclass
 class _State:
     "All that changes during a run."
@@ -506,6 +520,8 @@ class _State:
     average: AveragedModel | None = None # of the weights, if the recipe asks for one
     images: int = 0 # training pictures
     network: nn.Module | None = None # the model as the step calls it, if that is another: compiled, or shared by several processes
+    saved: float = -math.inf # when the last checkpoint was written, in seconds of `time.perf_counter`
+    cost: float = 0.0 # how long that took, in seconds
 
     def judged(self) -> nn.Module: # the network that counts
         "The average of the weights if there is one, else the network itself."
@@ -515,7 +531,7 @@ class _State:
 class Diverged(InputError):
     "The loss, or a weight, became infinite or NaN."
 
-# %% ../nbs/03_train.ipynb #1aa53edf
+# %% ../nbs/03_train.ipynb #98a2d0be
 _PARTS, _PLAIN = ("model", "optimizer", "schedule", "average"), ("fingerprint", "epoch", "step", "seconds", "loss_sum", "right", "history")
 
 def _save_state(state: _State, folder: Path) -> None:
@@ -523,9 +539,12 @@ def _save_state(state: _State, folder: Path) -> None:
     if team()[0] > 0: return
     if not all(torch.isfinite(value).all() for value in state.model.state_dict().values()):
         raise Diverged(f"the weights are not finite after step {state.step} of epoch {state.epoch + 1}; lower lr_max (what was saved before is kept in {folder})")
+    start = time.perf_counter()
     save_checkpoint(folder/"checkpoint.pt", {name: getattr(state, name).state_dict() for name in _PARTS if getattr(state, name)}
                     | {name: getattr(state, name) for name in _PLAIN}
                     | dict(recipe=json.dumps(asdict(state.recipe)), random=random_states(), torch=str(torch.__version__)))
+    state.saved = time.perf_counter()
+    state.cost = state.saved - start
 
 def _load_state(state: _State, saved: dict) -> None:
     "Put a run where its checkpoint was."
@@ -534,13 +553,13 @@ def _load_state(state: _State, saved: dict) -> None:
     for name in _PLAIN: setattr(state, name, saved[name])
     set_random_states(saved["random"])
 
-# %% ../nbs/03_train.ipynb #2c6ed8c0
+# %% ../nbs/03_train.ipynb #9563da52
 def _settle(state: _State, pending: list[tuple], folder: Path) -> None:
     "Add what the device has computed to the sums of the epoch; raises `Diverged` if a loss is not finite."
     for i, (loss, right, n, lr) in enumerate(pending, state.step - len(pending) + 1):
         if not math.isfinite(loss.item()):
             raise Diverged(f"the loss is {loss.item()} at step {i} of epoch {state.epoch + 1}, learning rate {lr:.3g}; lower lr_max "
-                           f"(the state after epoch {state.epoch} is kept in {folder})")
+                           f"(what was saved before is kept in {folder})")
         state.loss_sum, state.right = state.loss_sum + loss.item()*n, state.right + int(right)
     pending.clear()
 
@@ -623,7 +642,7 @@ def _judged(state: _State, images: ImageSet, precision: str = "fp32", tta: str =
         for buffer in model.buffers(): distributed.broadcast(buffer, 0)
     return evaluate(model, images, state.recipe.stats, precision, tta=tta, together=True)
 
-# %% ../nbs/03_train.ipynb #83a8da46
+# %% ../nbs/03_train.ipynb #2b1a74cd
 def _finish_epoch(state: _State, data: ImageData, folder: Path) -> str:
     "Judge the network, write the row of the epoch and the checkpoint; gives the row as a line to print."
     n, r = len(data.train), state.recipe
@@ -636,7 +655,7 @@ def _finish_epoch(state: _State, data: ImageData, folder: Path) -> str:
     row |= dict(seconds=state.seconds, images_per_second=n/state.seconds)
     state.history.append({k: v if isinstance(v, int) else float(f"{v:.6g}") for k, v in row.items()})
     state.epoch, state.step, state.seconds, state.loss_sum, state.right = state.epoch + 1, 0, 0.0, 0.0, 0
-    _save_state(state, folder)
+    if state.epoch == r.epochs or time.perf_counter() - state.saved >= 10*state.cost: _save_state(state, folder)
     if team()[0] == 0: write_csv(folder/"history.csv", state.history)
     return (f"epoch {state.epoch:>2}/{r.epochs}  rate {row['lr']:.2e}  train loss {row['train_loss']:.3f} accuracy {row['train_acc']:.2%}  "
             f"{judged_on} loss {judged.loss:.3f} accuracy {judged.acc:.2%}  {row['seconds']:.0f} s, {row['images_per_second']:.0f} images/s")
@@ -799,14 +818,14 @@ def _finish(state: _State, data: ImageData, folder: Path) -> Run:
     if team()[1] > 1: distributed.barrier()
     return load_run(folder)
 
-# %% ../nbs/03_train.ipynb #6aae1aa2
+# %% ../nbs/03_train.ipynb #9138a107
 @contextmanager
 def _determinism(on: bool) -> Iterator[None]:
-    "Only operations that repeat exactly, if asked for."
+    "Only operations that repeat exactly, if asked for; else cuDNN may try its algorithms and keep the fastest."
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = not on
     if on:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.backends.cudnn.benchmark = False
         torch.use_deterministic_algorithms(True)
     try: yield
     finally:

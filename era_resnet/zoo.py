@@ -54,8 +54,8 @@ class Classifier(nn.Module):
         "Probabilities N×classes: the softmax of the logits."
         return self(images).softmax(dim=1)
 
-# %% ../nbs/06_zoo.ipynb #82e7df38
-PRETRAINED = {"compact": "3045696e51716f926e59f11c6f51e5e0eae82318d3ff940ff6e8cfbb180b230f"} # name: SHA-256 of its file
+# %% ../nbs/06_zoo.ipynb #bd99896e
+PRETRAINED = {"compact": "67b91ed8db82f1aa1a985d23a26fb37426dad0f32e02dc80a3cc615b1be00725"} # name: SHA-256 of its file
 
 def _published_at(name: str) -> str:
     "Address of a weight file in the repository that the installed package names as its home."

@@ -74,15 +74,10 @@ def test_packaged_weights_are_those_that_are_listed(top):
 
 def test_a_changed_byte_anywhere_is_noticed(tmp_path):
     content, chance = zoo.find_weights("compact").read_bytes(), np.random.default_rng(0)
-    path = tmp_path/"changed.safetensors"
-    original = zoo.load_pretrained("compact")
-    for place in [*range(8), *chance.integers(8, len(content), 60)]:
+    path, header = tmp_path/"changed.safetensors", int.from_bytes(content[:8], "little")
+    for place in [*range(8), *chance.integers(8, 8 + header, 100), *chance.integers(8 + header, len(content), 30)]:
         path.write_bytes(content[:place] + bytes([content[place] ^ (1 << chance.integers(8))]) + content[place + 1:])
-        try: found = zoo.load_pretrained(path)
-        except InputError as e:
-            assert str(path) in str(e)
-            continue
-        assert all(torch.equal(a, b) for a, b in zip(original.state_dict().values(), found.state_dict().values())), place
+        with pytest.raises(InputError, match=str(path)): zoo.load_pretrained(path)
 
 
 def test_a_header_that_asks_for_too_much_costs_nothing(tmp_path):
