@@ -642,7 +642,7 @@ def _judged(state: _State, images: ImageSet, precision: str = "fp32", tta: str =
         for buffer in model.buffers(): distributed.broadcast(buffer, 0)
     return evaluate(model, images, state.recipe.stats, precision, tta=tta, together=True)
 
-# %% ../nbs/03_train.ipynb #2b1a74cd
+# %% ../nbs/03_train.ipynb #ccb940b0
 def _finish_epoch(state: _State, data: ImageData, folder: Path) -> str:
     "Judge the network, write the row of the epoch and the checkpoint; gives the row as a line to print."
     n, r = len(data.train), state.recipe
@@ -655,7 +655,8 @@ def _finish_epoch(state: _State, data: ImageData, folder: Path) -> str:
     row |= dict(seconds=state.seconds, images_per_second=n/state.seconds)
     state.history.append({k: v if isinstance(v, int) else float(f"{v:.6g}") for k, v in row.items()})
     state.epoch, state.step, state.seconds, state.loss_sum, state.right = state.epoch + 1, 0, 0.0, 0.0, 0
-    if state.epoch == r.epochs or time.perf_counter() - state.saved >= 10*state.cost: _save_state(state, folder)
+    slow_to_save = state.cost > 0.5 and time.perf_counter() - state.saved < 10*state.cost
+    if state.epoch == r.epochs or not slow_to_save: _save_state(state, folder)
     if team()[0] == 0: write_csv(folder/"history.csv", state.history)
     return (f"epoch {state.epoch:>2}/{r.epochs}  rate {row['lr']:.2e}  train loss {row['train_loss']:.3f} accuracy {row['train_acc']:.2%}  "
             f"{judged_on} loss {judged.loss:.3f} accuracy {judged.acc:.2%}  {row['seconds']:.0f} s, {row['images_per_second']:.0f} images/s")
