@@ -54,8 +54,11 @@ class Classifier(nn.Module):
         "Probabilities N×classes: the softmax of the logits."
         return self(images).softmax(dim=1)
 
-# %% ../nbs/06_zoo.ipynb #bd99896e
-PRETRAINED = {"compact": "67b91ed8db82f1aa1a985d23a26fb37426dad0f32e02dc80a3cc615b1be00725"} # name: SHA-256 of its file
+# %% ../nbs/06_zoo.ipynb #4184ecb0
+PRETRAINED = { # name: SHA-256 of its file
+    "compact": "67b91ed8db82f1aa1a985d23a26fb37426dad0f32e02dc80a3cc615b1be00725",
+    "custom-resnet": "b5953ba9925d72ca81cf7348c555237ee40f264016e101c7d73bc1038fe25253",
+}
 
 def _published_at(name: str) -> str:
     "Address of a weight file in the repository that the installed package names as its home."

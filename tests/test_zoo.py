@@ -72,6 +72,13 @@ def test_packaged_weights_are_those_that_are_listed(top):
     assert about["test_acc"] == metrics["test_acc"] and about["fingerprint"] == metrics["fingerprint"]
 
 
+def test_weights_of_the_clone_are_those_that_are_listed(top):
+    path = top/"weights"/"custom-resnet.safetensors"
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == zoo.PRETRAINED["custom-resnet"] and zoo.find_weights("custom-resnet") == path
+    about, metrics = zoo.load_pretrained("custom-resnet").about, json.loads((top/"results"/"custom-resnet"/"seed-0"/"metrics.json").read_text())
+    assert about["test_acc"] == metrics["test_acc"] >= 0.9 and about["fingerprint"] == metrics["fingerprint"]
+
+
 def test_a_changed_byte_anywhere_is_noticed(tmp_path):
     content, chance = zoo.find_weights("compact").read_bytes(), np.random.default_rng(0)
     path, header = tmp_path/"changed.safetensors", int.from_bytes(content[:8], "little")
