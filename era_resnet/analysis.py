@@ -114,14 +114,15 @@ def confusion(
     n = logits.shape[1]
     return np.bincount(labels*n + logits.argmax(1).numpy(), minlength=n*n).reshape(n, n)
 
-# %% ../nbs/04_analysis.ipynb #0ea0ad1e
+# %% ../nbs/04_analysis.ipynb #9dfc90b7
 def class_table(
     counts: np.ndarray, # what `confusion` gave
     classes: tuple[str, ...], # names
-) -> list[dict]: # a row a class: accuracy, its interval, precision, and the class it is most often taken for
+) -> list[dict]: # a row for each class that has pictures: accuracy, its interval, precision, and the class it is most often taken for
     "Accuracy of each class, and what it is taken for."
     rows = []
     for k, name in enumerate(classes):
+        if not counts[k].sum(): continue
         wrong, (low, high) = counts[k]*(np.arange(len(classes)) != k), wilson(counts[k, k], counts[k].sum())
         rows.append({"class": name, "accuracy": counts[k, k]/counts[k].sum(), "95 % from": low, "to": high,
                      "precision": counts[k, k]/max(1, counts[:, k].sum()),
@@ -164,7 +165,7 @@ def plot_confusion(
     ax.set_xticks(range(n), classes, rotation=40, ha="right")
     return fig
 
-# %% ../nbs/04_analysis.ipynb #174d3089
+# %% ../nbs/04_analysis.ipynb #66e83465
 def plot_reliability(
     judged: Evaluation, # of a network on a set
     labels: np.ndarray, # int64 N, of the same set
@@ -180,7 +181,7 @@ def plot_reliability(
     top.plot(confidence, confidence, "o", color=ORANGE, label="mean confidence")
     top.plot([0, 1], [0, 1], color=GREY, ls="--")
     top.set(title=f"Reliability, ECE = {judged.ece:.3f}\n{title}", ylabel="accuracy", ylim=(0, 1), xlim=(0, 1))
-    top.legend(loc="upper left", fontsize=9)
+    bottom.legend(*top.get_legend_handles_labels(), loc="upper left", fontsize=9)
     bottom.bar(edges[full], count, 0.9/len(table), color=GREY)
     bottom.set(xlabel="confidence of the answer", ylabel="answers")
     return fig
@@ -196,7 +197,7 @@ def most_wrong(
     wrong = np.flatnonzero(predicted.numpy() != labels)
     return wrong[np.argsort(-confidence.numpy()[wrong], kind="stable")][:n]
 
-# %% ../nbs/04_analysis.ipynb #164ac8a4
+# %% ../nbs/04_analysis.ipynb #b82f361f
 def plot_misclassified(
     judged: Evaluation, # of a network on the test pictures
     data: ImageData, # with these test pictures
@@ -213,7 +214,7 @@ def plot_misclassified(
     for j, (ax, i, p) in enumerate(zip(axes.flat, index, probabilities)):
         ax.imshow(data.test.images[i])
         if maps is not None: ax.imshow(maps[j], cmap="inferno", alpha=0.5, extent=(-0.5, 31.5, 31.5, -0.5), interpolation="bilinear")
-        ax.set_title(f"{data.classes[data.test.labels[i]]}\n→ {data.classes[p.argmax()]}, {p.max():.0%}", fontsize=9)
+        ax.set_title(f"{data.classes[data.test.labels[i]]}\n→ {data.classes[p.argmax()]}, {f'{p.max():.0%}' if p.max() < 0.995 else '>99%'}", fontsize=9)
     fig.suptitle(f"{title}\ntrue class → what the network saw, and how sure it was", fontsize=11)
     return fig
 
@@ -239,7 +240,7 @@ def _must_be_finished(run: Run) -> None:
     "Raise `InputError` if the last epoch of a run is still to come."
     if not run.metrics: raise InputError(f"the run in {run.folder} is at epoch {len(run.history)} of {run.recipe.epochs}; finish it with --resume")
 
-# %% ../nbs/04_analysis.ipynb #61519023
+# %% ../nbs/04_analysis.ipynb #0ae27d11
 def judge(
     model: nn.Module, # takes normalised pictures
     images: ImageSet, # test pictures
@@ -251,7 +252,7 @@ def judge(
     judged = evaluate(model, images, stats, tta=tta)
     counts = confusion(judged.logits, images.labels)
     return dict(acc=judged.acc, acc_95=wilson(int(counts.trace()), len(images)), loss=judged.loss, ece=judged.ece, images=len(images), tta=tta,
-                classes={row["class"]: float(row["accuracy"]) for row in class_table(counts, tuple(classes)) if row["accuracy"] == row["accuracy"]})
+                classes={row["class"]: float(row["accuracy"]) for row in class_table(counts, tuple(classes))})
 
 # %% ../nbs/04_analysis.ipynb #3a3ef25c
 def _pictures(run: Run, data: ImageData, judged: Evaluation) -> dict[str, tuple[Figure | None, int]]:

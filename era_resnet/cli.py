@@ -48,7 +48,7 @@ def door(
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None,
                   help="Train a small residual network on CIFAR-10, and look at what it has learned.")
 
-# %% ../nbs/07_cli.ipynb #806c7674
+# %% ../nbs/07_cli.ipynb #85367964
 RecipeName = Annotated[Optional[str], typer.Option("--recipe", metavar="NAME|FILE.json", help="custom-resnet, compact, quickstart, fast, or a JSON file such as RUN/recipe.json")]
 Settings = Annotated[Optional[list[str]], typer.Option("--set", metavar="FIELD=VALUE", help="change a field of the recipe; may be given several times")]
 Source = Annotated[Optional[str], typer.Option("--data", metavar="SOURCE", help="cifar10, synthetic, a folder (cifar-10-batches-py, or train/CLASS/* and test/CLASS/*), or a .tar or .zip of one")]
@@ -157,14 +157,14 @@ def find_rate(
     typer.echo(f"lr_min={found.lr_min:.6g}\nlr_max={found.lr_max:.6g}")
     if plot: save_figure(found.plot(), plot)
 
-# %% ../nbs/07_cli.ipynb #c6267fec
+# %% ../nbs/07_cli.ipynb #d8c0a87e
 def _judged_pictures(model: Any, data: str | None, labels: Path | None, limit: int | None) -> tuple[Any, str, str]:
     "Test pictures, the name of their source and its fingerprint: the network's own, those of --data, or two .npy files."
     from era_resnet.data import InputError, digest, load_data
     from era_resnet.zoo import load_pair
     recipe = model.about.get("recipe", {})
     if labels:
-        pair = load_pair(data or "", labels, len(model.classes))
+        pair = load_pair(data, labels, len(model.classes))
         pair = pair.take(slice(limit))
         return pair, Path(data).name, digest(dict(images=pair.images, labels=pair.labels))
     own = dict(limit=recipe.get("limit") if limit is None else limit, holdout=recipe.get("holdout", 0), seed=recipe.get("seed", 0))
@@ -173,7 +173,7 @@ def _judged_pictures(model: Any, data: str | None, labels: Path | None, limit: i
         raise InputError(f"{found.source} has the classes {', '.join(found.classes)}, but the network knows {', '.join(model.classes)}")
     return found.test, found.source, found.fingerprint
 
-# %% ../nbs/07_cli.ipynb #9f022b6a
+# %% ../nbs/07_cli.ipynb #cca561bc
 @app.command()
 @door
 def evaluate(
@@ -190,7 +190,9 @@ def evaluate(
     from era_resnet.analysis import judge
     from era_resnet.data import InputError
     from era_resnet.zoo import load_pretrained
-    if not (run or weights): raise InputError("there is nothing to judge; give a run folder, or --weights with a name or a file")
+    if bool(run) == bool(weights): raise InputError("give either a run folder to judge, or --weights with a name or a file")
+    if limit is not None and limit < 1: raise InputError(f"--limit is {limit}, but must be at least 1")
+    if labels and not data: raise InputError("--labels needs the pictures too; name their .npy file with --data")
     if tta not in ("none", "flip"): raise InputError(f"--tta is {tta!r}, but must be none or flip")
     model = load_pretrained(weights or run)
     pictures, source, fingerprint = _judged_pictures(model, data, labels, limit)

@@ -54,17 +54,19 @@ class Classifier(nn.Module):
         "Probabilities N×classes: the softmax of the logits."
         return self(images).softmax(dim=1)
 
-# %% ../nbs/06_zoo.ipynb #4184ecb0
+# %% ../nbs/06_zoo.ipynb #fac168ab
 PRETRAINED = { # name: SHA-256 of its file
     "compact": "67b91ed8db82f1aa1a985d23a26fb37426dad0f32e02dc80a3cc615b1be00725",
     "custom-resnet": "b5953ba9925d72ca81cf7348c555237ee40f264016e101c7d73bc1038fe25253",
 }
 
+def _home() -> str:
+    "Address of the repository, as the installed package names it."
+    return metadata("era-resnet")["Home-page"]
+
 def _published_at(name: str) -> str:
-    "Address of a weight file in the repository that the installed package names as its home."
-    home = next((line.split(", ", 1)[1] for line in metadata("era-resnet").get_all("Project-URL") or [] if line.startswith("Homepage")), None)
-    home = home or metadata("era-resnet")["Home-page"]
-    return home.replace("github.com", "raw.githubusercontent.com") + f"/main/weights/{name}.safetensors"
+    "Address of a weight file in the repository."
+    return _home().replace("github.com", "raw.githubusercontent.com") + f"/main/weights/{name}.safetensors"
 
 # %% ../nbs/06_zoo.ipynb #ca3bfde4
 def find_weights(
@@ -294,7 +296,7 @@ def export(
         answers = (_to_onnx if format == "onnx" else _to_pt2)(model, part)
         return _agrees(largest_difference(answers, model, images), 1e-4, format)
 
-# %% ../nbs/06_zoo.ipynb #d4190242
+# %% ../nbs/06_zoo.ipynb #0f635b58
 _CARD = """# {name}: {parameters:,} parameters, trained on {data}
 
 {network}, trained by [era_resnet]({home}) with its recipe `{recipe}`.
@@ -335,7 +337,7 @@ def model_card(
     return _CARD.format(name=recipe.get("name", "network"), network=type(model.network).__name__, recipe=recipe.get("name"), acc=acc,
                         parameters=sum(p.numel() for p in model.network.parameters()), classes=", ".join(model.classes),
                         data=about.get("data"), fingerprint=about.get("fingerprint"), epochs=recipe.get("epochs"),
-                        home=_published_at("x").split("/main/")[0].replace("raw.githubusercontent.com", "github.com"))
+                        home=_home())
 
 # %% ../nbs/06_zoo.ipynb #3394f0af
 @functools.cache

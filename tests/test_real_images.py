@@ -27,3 +27,14 @@ def test_decoded_pictures_load_in_half_a_second():
         assert len(load_data(ARCHIVE).train) == 50_000
         seconds.append(time.perf_counter() - start)
     assert min(seconds) < 0.5, seconds
+
+
+def test_published_weights_do_on_a_sample_what_is_said_of_them():
+    from era_resnet.data import load_data
+    from era_resnet.train import evaluate
+    from era_resnet.zoo import PRETRAINED, load_pretrained
+    sample = load_data(ARCHIVE).test.take(slice(None, None, 10))
+    for name in PRETRAINED:
+        model = load_pretrained(name)
+        said, found = model.about["test_acc"], evaluate(model.network, sample, model.about["stats"]).acc
+        assert abs(found - said) < 4*(said*(1 - said)/len(sample))**0.5, (name, said, found)
