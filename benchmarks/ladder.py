@@ -1,6 +1,4 @@
-"""Climb to a recipe, rung by rung: `python benchmarks/ladder.py --recipe fast --data SOURCE`, or `--recipe compact`.
-
-The first begins at the assignment's recipe for the custom ResNet, the second at Adam for the compact network.
+"""Climb from the assignment's recipe to a fast one, rung by rung: `python benchmarks/ladder.py --data SOURCE`.
 
 Each rung changes the best recipe so far, is trained with several seeds on a part of the training pictures and judged
 on a holdout of others (never on the test pictures); it is kept if the mean gain over the seeds is larger than its
@@ -23,29 +21,17 @@ from era_resnet.lrfind import find_lr
 from era_resnet.train import Recipe, change_recipe, create_model, evaluate, fit, write_csv
 
 SGD = dict(optimizer="sgd", weight_decay=5e-4, lr_min=0.02)
-BASE = {
-    "fast": dict(width=16, epochs=5),
-    "compact": dict(network="compact", width=16, epochs=5, augment="flip-affine-dropout", batch_size=128, lr_min=5e-4, lr_max=0.01, lr_end=0.0),
-}
-OUT = {"fast": Path("results/speed/ladder.csv"), "compact": Path("results/compact/ladder.csv")}
-RUNGS = { # recipe: name: changes to the best so far
-    "fast": {
-        "assignment": {},
-        "rate ends at 0": dict(lr_end=0.0),
-        "batches of 128": dict(batch_size=128),
-        "SGD, rate 0.1": dict(SGD, lr_max=0.1),
-        "SGD, rate 0.4": dict(SGD, lr_max=0.4),
-        "label smoothing 0.1": dict(label_smoothing=0.1),
-        "no cutout": dict(augment="crop-flip"),
-        "dirac initialisation": dict(init="dirac"),
-        "averaged weights": dict(ema=0.98),
-        "peak at a third": dict(peak_epoch=5/3),
-    },
-    "compact": {
-        "Adam, rate 0.01": {},
-        "SGD, rate 0.2": dict(SGD, lr_max=0.2),
-        "SGD, rate 0.4": dict(SGD, lr_max=0.4),
-    },
+RUNGS = { # name: changes to the best so far
+    "assignment": {},
+    "rate ends at 0": dict(lr_end=0.0),
+    "batches of 128": dict(batch_size=128),
+    "SGD, rate 0.1": dict(SGD, lr_max=0.1),
+    "SGD, rate 0.4": dict(SGD, lr_max=0.4),
+    "label smoothing 0.1": dict(label_smoothing=0.1),
+    "no cutout": dict(augment="crop-flip"),
+    "dirac initialisation": dict(init="dirac"),
+    "averaged weights": dict(ema=0.98),
+    "peak at a third": dict(peak_epoch=5/3),
 }
 
 
@@ -89,19 +75,17 @@ def climb(base, rungs, source, seeds, out, pool):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recipe", choices=sorted(RUNGS), default="fast")
     parser.add_argument("--data", default="cifar10")
-    parser.add_argument("--width", type=int)
-    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--limit", type=int, default=10_000)
     parser.add_argument("--holdout", type=int, default=5000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time; they share the processors")
     parser.add_argument("--rates", type=float, nargs=2, metavar=("LRMIN", "LRMAX"), help="of the first rung; left out: the recipe's, or found by the range test")
-    parser.add_argument("--out", type=Path, help="left out: results/speed/ladder.csv or results/compact/ladder.csv")
+    parser.add_argument("--out", type=Path, default=Path("results/speed/ladder.csv"))
     args = parser.parse_args()
-    start = change_recipe(Recipe(name="ladder", limit=args.limit, holdout=args.holdout, precision="fp32"), **BASE[args.recipe])
-    start = change_recipe(start, width=args.width, epochs=args.epochs)
+    start = change_recipe(Recipe(name="ladder", limit=args.limit, holdout=args.holdout, precision="fp32"), width=args.width, epochs=args.epochs)
     if args.rates: start = change_recipe(start, lr_min=args.rates[0], lr_max=args.rates[1])
     elif "FIND" in (start.lr_min, start.lr_max):
         found = find_lr(create_model(start), load_data(args.data, limit=args.limit, holdout=args.holdout), start, iterations=start.find_iterations)
@@ -109,4 +93,4 @@ if __name__ == "__main__":
     print(f"--rates {start.lr_min!r} {start.lr_max!r}", flush=True)
     threads = max(1, (os.cpu_count() or 1)//args.jobs)
     with ProcessPoolExecutor(args.jobs, multiprocessing.get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
-        print(climb(start, RUNGS[args.recipe], args.data, args.seeds, args.out or OUT[args.recipe], pool))
+        print(climb(start, RUNGS, args.data, args.seeds, args.out, pool))

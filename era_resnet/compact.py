@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from .custom_resnet import check_images
 
 # %% auto #0
-__all__ = ['ConvNorm', 'Separable', 'InvertedResidual', 'Shortcut', 'CompactNet']
+__all__ = ['ConvNorm', 'Separable', 'InvertedResidual', 'Pair', 'CompactNet']
 
-# %% ../nbs/05_compact.ipynb #5aa52469
+# %% ../nbs/05_compact.ipynb #06c31e4c
 class ConvNorm(nn.Sequential):
-    """Conv k×k without bias → BatchNorm → ReLU unless told otherwise.
+    """Conv k×k without bias → BatchNorm → SiLU unless told otherwise.
 
-    N×c_in×H×W becomes N×c_out×H/stride×W/stride."""
+    N×c_in×H×W becomes N×c_out×H/stride×W/stride. Source: Ramachandran et al. 2017, Searching for activation functions, section 5 (as Swish)."""
     def __init__(self,
         c_in: int, # channels that come in
         c_out: int, # channels that go out
@@ -26,16 +26,16 @@ class ConvNorm(nn.Sequential):
         stride: int = 1, # 2 halves height and width
         dilation: int = 1, # distance of neighbouring taps, in pixels
         groups: int = 1, # c_in makes the convolution depthwise
-        relu: bool = True, # ReLU at the end?
+        silu: bool = True, # SiLU at the end?
     ):
         padding = dilation*(kernel//2)
         layers = OrderedDict(conv=nn.Conv2d(c_in, c_out, kernel, stride, padding, dilation, groups, bias=False), bn=nn.BatchNorm2d(c_out))
-        if relu: layers["relu"] = nn.ReLU(inplace=True)
+        if silu: layers["silu"] = nn.SiLU()
         super().__init__(layers)
 
-# %% ../nbs/05_compact.ipynb #0edb0ebe
+# %% ../nbs/05_compact.ipynb #860e13c4
 class Separable(nn.Sequential):
-    """Depthwise 3×3 → BatchNorm → ReLU → pointwise 1×1 → BatchNorm → ReLU.
+    """Depthwise 3×3 → BatchNorm → SiLU → pointwise 1×1 → BatchNorm → SiLU.
 
     N×c_in×H×W becomes N×c_out×H×W. Source: Howard et al. 2017, MobileNets, section 3.1."""
     def __init__(self,
@@ -44,7 +44,7 @@ class Separable(nn.Sequential):
     ):
         super().__init__(OrderedDict(depthwise=ConvNorm(c_in, c_in, groups=c_in), pointwise=ConvNorm(c_in, c_out, kernel=1)))
 
-# %% ../nbs/05_compact.ipynb #b0ef5fae
+# %% ../nbs/05_compact.ipynb #0eda11ea
 class InvertedResidual(nn.Module):
     """Expand 1×1 → depthwise 3×3 → project 1×1 (linear), plus the input where the shapes allow it.
 
@@ -60,39 +60,44 @@ class InvertedResidual(nn.Module):
         super().__init__()
         inside, self.shortcut = expand*c_in, stride == 1 and c_in == c_out
         layers = OrderedDict(expand=ConvNorm(c_in, inside, kernel=1)) if expand > 1 else OrderedDict()
-        layers |= dict(depthwise=ConvNorm(inside, inside, 3, stride, dilation, groups=inside), project=ConvNorm(inside, c_out, kernel=1, relu=False))
+        layers |= dict(depthwise=ConvNorm(inside, inside, 3, stride, dilation, groups=inside), project=ConvNorm(inside, c_out, kernel=1, silu=False))
         self.residual = nn.Sequential(layers)
 
     def forward(self, x: Tensor) -> Tensor:
         "N×c_in×H×W to N×c_out×H/stride×W/stride."
         return x + self.residual(x) if self.shortcut else self.residual(x)
 
-# %% ../nbs/05_compact.ipynb #b548d056
-class Shortcut(nn.Sequential):
-    "X + what its layers make of X; the shape must stay."
+# %% ../nbs/05_compact.ipynb #b1d449b7
+class Pair(nn.Sequential):
+    "X + what two Conv 3×3 make of X: N×channels×H×W to the same shape."
+    def __init__(self,
+        channels: int, # that come in and go out
+        dilation: int = 1, # of the second convolution
+    ):
+        super().__init__(ConvNorm(channels, channels), ConvNorm(channels, channels, dilation=dilation))
+
     def forward(self, x: Tensor) -> Tensor:
         "Any shape to the same shape."
         return x + super().forward(x)
 
-# %% ../nbs/05_compact.ipynb #c52018b1
+# %% ../nbs/05_compact.ipynb #170a5383
 class CompactNet(nn.Module):
     """A network in the manner of MobileNetV2 with under 200,000 parameters: N×3×32×32 floats to N×num_classes logits.
 
     Children `c1`, `c2`, `c3`, `c4`, `pool`, `fc`; no max-pooling, no dropout. Raises `ValueError` for any other input."""
     def __init__(self,
         num_classes: int = 10, # how many logits
-        width: int = 16, # channels of c1, an even number; the others have 2, 3.5 and 4.5 times as many
-        expand: int = 2, # of the inverted residuals
+        width: int = 32, # channels of c1, an even number; the others have 1.5 times as many
+        expand: int = 2, # of the inverted residual in c3
     ):
         super().__init__()
-        w1, w2, w3, w4 = width, 2*width, 7*width//2, 9*width//2
-        self.c1 = ConvNorm(3, w1)
-        self.c2 = nn.Sequential(ConvNorm(w1, w2, stride=2), Shortcut(ConvNorm(w2, w2), ConvNorm(w2, w2)))
-        self.c3 = nn.Sequential(ConvNorm(w2, w3, stride=2), Shortcut(ConvNorm(w3, w3), ConvNorm(w3, w3, dilation=2)),
-                                InvertedResidual(w3, w3, expand), InvertedResidual(w3, w3, expand))
-        self.c4 = nn.Sequential(ConvNorm(w3, w4, stride=2), InvertedResidual(w4, w4, expand), Separable(w4, w4))
+        wide = 3*width//2
+        self.c1 = nn.Sequential(ConvNorm(3, width), Pair(width))
+        self.c2 = nn.Sequential(ConvNorm(width, wide, stride=2), Pair(wide), Pair(wide))
+        self.c3 = nn.Sequential(ConvNorm(wide, wide, stride=2), Pair(wide, dilation=2), InvertedResidual(wide, wide, expand))
+        self.c4 = nn.Sequential(InvertedResidual(wide, wide, expand=1, stride=2), Separable(wide, wide))
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(w4, num_classes)
+        self.fc = nn.Linear(wide, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         "Logits N×num_classes of images N×3×32×32."

@@ -533,12 +533,12 @@ def _crop_flip_cutout(A: Any, fill: tuple) -> list:
     hole = dict(num_holes_range=(1, 1), hole_height_range=(8, 8), hole_width_range=(8, 8))
     return [*_crop_flip(A, fill), A.CoarseDropout(**hole, fill=fill, p=1)]
 
-# %% ../nbs/01_data.ipynb #61e595a3
+# %% ../nbs/01_data.ipynb #64be5da6
 def _flip_affine_dropout(A: Any, fill: tuple) -> list:
-    "Flip (½) → shift by 1/16, scale by 10 %, turn by 15° (½) → coarse dropout: one 16×16 hole (½)."
+    "Flip (½) → shift by 1/16, scale by 10 %, turn by 7° (½) → coarse dropout: one 8×8 hole (½)."
     return [A.HorizontalFlip(p=0.5),
-            A.Affine(translate_percent=(-0.0625, 0.0625), scale=(0.9, 1.1), rotate=(-15, 15), fill=fill, p=0.5),
-            A.CoarseDropout(num_holes_range=(1, 1), hole_height_range=(16, 16), hole_width_range=(16, 16), fill=fill, p=0.5)]
+            A.Affine(translate_percent=(-0.0625, 0.0625), scale=(0.9, 1.1), rotate=(-7, 7), fill=fill, p=0.5),
+            A.CoarseDropout(num_holes_range=(1, 1), hole_height_range=(8, 8), hole_width_range=(8, 8), fill=fill, p=0.5)]
 
 # %% ../nbs/01_data.ipynb #d2aab3d9
 AUGMENTATIONS = {"crop-flip-cutout": _crop_flip_cutout, "crop-flip": _crop_flip, "flip-affine-dropout": _flip_affine_dropout}
@@ -709,27 +709,27 @@ def warp(
     out = torch.nn.functional.grid_sample(shown, places/15.5 - 1, align_corners=True)
     return (out.permute(0, 2, 3, 1) + fill).round().to(torch.uint8)
 
-# %% ../nbs/01_data.ipynb #784e45f7
+# %% ../nbs/01_data.ipynb #a453b3aa
 def _draw_crops(n: int, g: torch.Generator) -> tuple[Tensor, ...]:
     "crop int N×2 (0–8), flip bool N, hole int N×2 (0–24)"
     return torch.randint(9, (n, 2), generator=g), torch.rand(n, generator=g) < 0.5, torch.randint(25, (n, 2), generator=g)
 
 def _draw_affines(n: int, g: torch.Generator) -> tuple[Tensor, ...]:
-    "flip bool N, maps float N×3×3, hole int N×2 (0–16, or 32 for none)"
+    "flip bool N, maps float N×3×3, hole int N×2 (0–24, or 32 for none)"
     between = lambda low, high, *shape: low + (high - low)*torch.rand(n, *shape, generator=g)
-    maps = affine_maps(between(-2, 2, 2).trunc(), between(0.9, 1.1, 2), between(-15, 15))
+    maps = affine_maps(between(-2, 2, 2).trunc(), between(0.9, 1.1, 2), between(-7, 7))
     flip, warped, cut = (torch.rand(3, n, generator=g) < 0.5)
-    hole = torch.randint(17, (n, 2), generator=g)
+    hole = torch.randint(25, (n, 2), generator=g)
     return flip, torch.where(warped[:, None, None], maps, torch.eye(3)), torch.where(cut[:, None], hole, 32)
 
-# %% ../nbs/01_data.ipynb #702d1ecb
+# %% ../nbs/01_data.ipynb #98fe0a64
 def _crop_flip_batch(images, fill, crop, flip, hole): return crop_flip(images, crop, flip)
 
 def _crop_flip_cutout_batch(images, fill, crop, flip, hole): return cut_out(crop_flip(images, crop, flip), hole, 8, fill)
 
 def _flip_affine_dropout_batch(images, fill, flip, maps, hole):
     mirrored = torch.where(flip[:, None, None, None], images.flip(2), images)
-    return cut_out(warp(mirrored, maps, fill), hole, 16, fill)
+    return cut_out(warp(mirrored, maps, fill), hole, 8, fill)
 
 _BATCHWISE = {"crop-flip-cutout": (_draw_crops, _crop_flip_cutout_batch), "crop-flip": (_draw_crops, _crop_flip_batch),
               "flip-affine-dropout": (_draw_affines, _flip_affine_dropout_batch)}

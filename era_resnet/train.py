@@ -28,29 +28,31 @@ from .data import ImageData, ImageSet, InputError, Stats, channel_stats, check_d
 from .lrfind import LRFound, autocast, find_lr, make_optimizer, random_states, set_random_states
 
 # %% auto #0
-__all__ = ['RECIPES', 'check_recipe', 'Recipe', 'recipe_from', 'read_recipe', 'change_recipe', 'dirac_', 'small_logits_',
-           'create_model', 'OneCycle', 'one_cycle', 'pick_device', 'step_seconds', 'choose_precision', 'reliability',
-           'calibration_error', 'team', 'Evaluation', 'evaluate', 'write_csv', 'read_csv', 'write_json',
+__all__ = ['RECIPES', 'is_stats', 'check_recipe', 'Recipe', 'recipe_from', 'read_recipe', 'change_recipe', 'dirac_',
+           'small_logits_', 'create_model', 'OneCycle', 'one_cycle', 'pick_device', 'step_seconds', 'choose_precision',
+           'reliability', 'calibration_error', 'team', 'Evaluation', 'evaluate', 'write_csv', 'read_csv', 'write_json',
            'load_checkpoint', 'save_checkpoint', 'save_weights', 'load_weights', 'train_step', 'Interrupted',
            'stop_signals', 'Diverged', 'resolve', 'free_folder', 'Run', 'load_run', 'fit']
 
-# %% ../nbs/03_train.ipynb #b441597f
+# %% ../nbs/03_train.ipynb #10107c2b
 _CHOICES = dict(network=("custom-resnet", "compact"), init=("default", "dirac", "small-logits"), augment=("crop-flip-cutout", "crop-flip", "flip-affine-dropout"),
                 loader=("fast", "albumentations"), optimizer=("adam", "sgd"), tta=("none", "flip"), precision=("auto", "fp32", "bf16"))
 _AT_LEAST = dict(width=1, num_classes=2, limit=1, holdout=0, workers=0, epochs=1, batch_size=1, find_iterations=20,
                  weight_decay=0, accumulate=1, seed=0, save_steps=0, save_minutes=0)
 _AT_MOST = dict(seed=2**32 - 1)
 
-def _is_stats(value: Any) -> bool:
+def is_stats(
+    value: Any, # whatever came
+) -> bool: # mean and standard deviation of three channels?
     "Two triples of numbers, the second above 0?"
     try: mean, std = np.asarray(value, float)
     except (TypeError, ValueError): return False
     return mean.shape == std.shape == (3,) and np.isfinite(mean).all() and np.isfinite(std).all() and bool((std > 0).all())
 
-# %% ../nbs/03_train.ipynb #59c0672e
+# %% ../nbs/03_train.ipynb #baf70dfd
 def _fits(value: Any, hint: Any) -> bool:
     "Is `value` of the annotated type? Whole numbers pass for floats, truth values for nothing else."
-    if typing.get_origin(hint) is tuple: return _is_stats(value)
+    if typing.get_origin(hint) is tuple: return is_stats(value)
     if args := typing.get_args(hint): return any(_fits(value, arg) for arg in args)
     if isinstance(value, bool): return hint is bool
     return isinstance(value, (int, float)) and math.isfinite(value) if hint is float else isinstance(value, hint)
@@ -125,7 +127,7 @@ class Recipe(_Pictures):
 
     def __post_init__(self): check_recipe(self)
 
-# %% ../nbs/03_train.ipynb #a9cd3a05
+# %% ../nbs/03_train.ipynb #749f717d
 def recipe_from(
     source: dict, # fields of a recipe, and possibly "run"
 ) -> Recipe: # checked
@@ -133,7 +135,7 @@ def recipe_from(
     known, values = {f.name for f in fields(Recipe)}, {k: v for k, v in source.items() if k != "run"}
     unknown = sorted(set(values) - known)
     if unknown: raise InputError(f"a recipe has no field {unknown[0]!r}; it has {', '.join(sorted(known))}")
-    if _is_stats(values.get("stats")): values["stats"] = tuple(map(tuple, values["stats"]))
+    if is_stats(values.get("stats")): values["stats"] = tuple(map(tuple, values["stats"]))
     return Recipe(**values)
 
 # %% ../nbs/03_train.ipynb #2215665d
@@ -149,11 +151,11 @@ def read_recipe(
     if not isinstance(source, dict): raise InputError(f"{path} holds no recipe: a JSON object with the fields of a recipe is needed")
     return recipe_from(source)
 
-# %% ../nbs/03_train.ipynb #03735f5b
+# %% ../nbs/03_train.ipynb #45ec0fa4
 RECIPES = {
     "custom-resnet": Recipe(init="small-logits", weight_decay=0.1),
-    "compact": Recipe(name="compact", network="compact", width=16, augment="flip-affine-dropout", epochs=30, peak_epoch=7.5, batch_size=128,
-                      optimizer="sgd", weight_decay=5e-4, lr_min=0.02, lr_max=0.4, lr_end=0.0),
+    "compact": Recipe(name="compact", network="compact", width=32, augment="flip-affine-dropout", epochs=30, peak_epoch=7.5, batch_size=256,
+                      optimizer="sgd", weight_decay=2e-4, lr_min=0.01, lr_max=0.2, lr_end=0.0),
     "quickstart": Recipe(name="quickstart", width=16, data="synthetic", epochs=5, peak_epoch=2, batch_size=64, find_iterations=80),
     "fast": Recipe(name="fast", init="dirac", augment="crop-flip", epochs=8, peak_epoch=8/3, batch_size=128, lr_end=0.0, tta="flip"),
 }

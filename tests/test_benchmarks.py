@@ -41,6 +41,19 @@ def test_ladder_goes_on_where_it_was(top, tmp_path):
     assert rows(out) == first, "the run that was missing is made again, to the same result"
 
 
+def test_search_makes_what_is_missing(top, tmp_path):
+    out = tmp_path/"search.csv"
+    small = ("--recipe", "quickstart", "--data", "synthetic", "--epochs", 1, "--limit", 260, "--holdout", 100, "--out", out)
+    rates = "width=4 lr_min=1e-4 lr_max=1e-2 precision=fp32"
+    run(top, tmp_path, "search", *small, rates)
+    first, = rows(out)
+    assert first["width"] == "4" and first["seed"] == "0" and first["epochs"] == "1"
+    run(top, tmp_path, "search", *small, "--seeds", 2, rates, f"{rates} weight_decay=0.3")
+    found = rows(out)
+    assert [(r["seed"], r["weight_decay"]) for r in found] == [("0", "0.0"), ("0", "0.3"), ("1", "0.0"), ("1", "0.3")]
+    assert found[0] == first | dict(weight_decay="0.0"), "what was there is kept, with its value of the new field"
+
+
 def test_time_to_accuracy(top, tmp_path):
     out = tmp_path/"t.csv"
     run(top, tmp_path, "time_to_accuracy", "--recipe", "quickstart", "--data", "synthetic", "--holdout", 500, "--target", 0.5, "--set", "width=8",
@@ -62,6 +75,6 @@ def test_compare(top, tmp_path):
     out = tmp_path/"c.csv"
     run(top, tmp_path, "compare", "--rounds", 2, "--device", "cpu", "--out", out)
     large, small = rows(out)
-    assert (int(large["parameters"]), int(small["parameters"])) == (6_573_130, 190_866)
+    assert (int(large["parameters"]), int(small["parameters"])) == (6_573_130, 196_138)
     assert 0 < float(small["one_picture_ms_low"]) <= float(small["one_picture_ms"]) <= float(small["one_picture_ms_high"])
     assert float(small["images_per_second"]) > float(large["images_per_second"])

@@ -175,7 +175,7 @@ def commands_in_prose(top):
     pages = [(top/"README.md").read_text(encoding="utf-8"), (top/"CONTRIBUTING.md").read_text(encoding="utf-8")]
     pages += [c.source for p in (top/"nbs").rglob("*.ipynb") for c in nbformat.read(p, 4).cells if c.cell_type == "markdown"]
     blocks = "\n".join(re.findall(r"```sh\n(.*?)```", "\n".join(pages), re.S))
-    return [line.split("#")[0] for line in re.findall(r"era-resnet ([a-z-]+(?: [^\n&]*)?)", blocks)], re.findall(r"python ((?:nbs|tests|benchmarks|results)/\w+\.py)", "\n".join(pages))
+    return [line.split("#")[0] for line in re.findall(r"era-resnet ([a-z-]+(?: [^\n&]*)?)", blocks)], re.findall(r"python ((?:nbs|tests|benchmarks|results)/[\w/]+\.py)", "\n".join(pages))
 
 
 def test_every_command_shown_is_known_with_its_options(top, era):

@@ -67,7 +67,8 @@ def test_files_of_the_compact_runs_agree(top):
         metrics, recipe = (json.loads((run/f"{name}.json").read_text()) for name in ("metrics", "recipe"))
         rows = list(csv.DictReader(open(run/"history.csv")))
         assert run.name == f"seed-{recipe['seed']}" and recipe["network"] == "compact" and len(rows) == recipe["epochs"] == metrics["epochs"] == 30
-        assert float(rows[-1]["test_acc"]) == pytest.approx(metrics["test_acc"], abs=1e-4) and metrics["test_acc"] >= 0.8
+        rounding = 1e-4 if recipe["precision"] == "fp32" else 1e-3 # epochs are judged in the precision of the training, the result in float32
+        assert float(rows[-1]["test_acc"]) == pytest.approx(metrics["test_acc"], abs=rounding) and metrics["test_acc"] > 0.8477 and metrics["train_acc"] > 0.81246
         assert recipe["run"]["images"] == {"train": 50_000, "holdout": 0, "test": 10_000} and recipe["run"]["fingerprint"] == metrics["fingerprint"]
         assert f"{metrics['test_acc']:.2%}" in (run/"report.md").read_text() and f"{metrics['test_acc']:.2%}" in (run/"log.txt").read_text()
     from era_resnet.train import RECIPES, recipe_from
@@ -92,6 +93,23 @@ def test_local_links_lead_somewhere(top):
         prose = "\n".join(c.source for c in nbformat.read(p, 4).cells if c.cell_type == "markdown")
         for link in re.findall(r"\]\((?!http|#)([^)\s]+)\)", prose):
             assert (p.parent/link.split("#")[0]).exists() or (top/link).exists(), f"{p.name}: {link}"
+
+
+def anchors(path):
+    "What can stand behind # in a link to a notebook: Pandoc's names of its headings"
+    prose = "\n".join(c.source for c in nbformat.read(path, 4).cells if c.cell_type == "markdown")
+    plain = [re.sub(r"\[(.+?)\]\(.+?\)", r"\1", heading).lower() for heading in re.findall(r"(?m)^#+ (.+)$", prose)]
+    return {re.sub(r"^[^a-z]+", "", re.sub(r"\s+", "-", re.sub(r"[^\w\s.-]", "", heading).strip())) for heading in plain}
+
+
+def test_anchors_of_links_exist(top):
+    found = 0
+    for p in notebooks(top):
+        prose = "\n".join(c.source for c in nbformat.read(p, 4).cells if c.cell_type == "markdown")
+        for page, anchor in re.findall(r"\]\(([^)\s#:]*)#([^)\s]+)\)", prose):
+            assert anchor in anchors(p.parent/page if page else p), f"{p.name}: {page}#{anchor}"
+            found += 1
+    assert found
 
 
 def test_sidebar_names_every_page(top):

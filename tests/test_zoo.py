@@ -96,6 +96,16 @@ def test_a_header_that_asks_for_too_much_costs_nothing(tmp_path):
         with pytest.raises(InputError, match="another network"): zoo.load_pretrained(tmp_path/"x.safetensors")
 
 
+@pytest.mark.parametrize("field, value", [("classes", ["cat"]), ("classes", ["x"]*11), ("classes", list(range(10))), ("classes", None), ("classes", "aeroplanes"),
+                                          ("stats", [[0.5]*3]*3), ("stats", [["a"]*3]*2), ("stats", [[0.5]*3, [0.0]*3]), ("stats", None)])
+def test_a_header_that_does_not_fit_is_refused(tmp_path, field, value):
+    from era_resnet.train import load_weights, save_weights
+    weights, about = load_weights(zoo.find_weights("compact"))
+    class Same: state_dict = staticmethod(lambda: weights)
+    save_weights(tmp_path/"x.safetensors", Same, about | {field: value})
+    with pytest.raises(InputError, match="no classes or no statistics that fit"): zoo.load_pretrained(tmp_path/"x.safetensors")
+
+
 @pytest.mark.skipif(not REAL, reason="ERA_RESNET_DATA names no archive of real images")
 def test_accuracy_of_the_packaged_weights_is_the_one_that_is_told():
     from era_resnet.analysis import judge
