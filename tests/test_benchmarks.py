@@ -78,3 +78,14 @@ def test_compare(top, tmp_path):
     assert (int(large["parameters"]), int(small["parameters"])) == (6_573_130, 196_138)
     assert 0 < float(small["one_picture_ms_low"]) <= float(small["one_picture_ms"]) <= float(small["one_picture_ms_high"])
     assert float(small["images_per_second"]) > float(large["images_per_second"])
+
+
+def test_disagree(top, tmp_path):
+    run(top, tmp_path, "disagree", "--data", "synthetic", "--limit", 200, "--out", tmp_path)
+    *classes, everything = rows(tmp_path/"disagree.csv")
+    assert len(classes) == 10 and all(sum(int(row[k]) for row in classes) == int(everything[k]) for k in everything if k != "class")
+    assert sum(int(everything[k]) for k in everything if k != "class") == 200
+    found = rows(tmp_path/"both_wrong.csv")
+    assert len(found) == 12 and all(r["label"] != r["answer"] for r in found)
+    assert [float(r["probability"]) for r in found] == sorted((float(r["probability"]) for r in found), reverse=True)
+    assert all(0 < (tmp_path/name).stat().st_size <= 200_000 for name in ("disagree.png", "both_wrong.png"))
