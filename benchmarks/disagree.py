@@ -7,19 +7,14 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from era_resnet.analysis import save_figure
-from era_resnet.data import figure, load_data
-from era_resnet.train import evaluate, write_csv
+from era_resnet.analysis import most_wrong, percent, save_figure
+from era_resnet.data import InputError, figure, load_data
+from era_resnet.train import Evaluation, evaluate, write_csv
 from era_resnet.zoo import load_pretrained
 
 NAMES = ("custom-resnet", "compact")
-
-
-def probabilities(name, test):
-    "N×classes, of the published weights"
-    model = load_pretrained(name)
-    return evaluate(model.network, test, model.about["stats"]).logits.softmax(1).numpy()
 
 
 def table(right, labels, classes):
@@ -30,16 +25,11 @@ def table(right, labels, classes):
     return [*rows, {"class": "all"} | {what: int(members.sum()) for what, members in groups.items()}]
 
 
-def percent(p):
-    "A probability that does not claim to be certain"
-    return f"{p:.0%}" if p < 0.995 else ">99%"
-
-
 def both_wrong(answers, labels, classes, n):
     "The pictures where the mean of both is most sure of another class than the label's"
     mean = sum(answers)/len(answers)
-    wrong = np.where(mean.argmax(1) != labels, mean.max(1), 0)
-    return [{"picture": int(i), "label": classes[labels[i]], "answer": classes[mean[i].argmax()], "probability": round(float(wrong[i]), 4)} for i in np.argsort(-wrong)[:n]]
+    chosen = most_wrong(Evaluation(0.0, 0.0, 0.0, torch.from_numpy(mean).log()), labels, n)
+    return [{"picture": int(i), "label": classes[labels[i]], "answer": classes[mean[i].argmax()], "probability": round(float(mean[i].max()), 4)} for i in chosen]
 
 
 def draw_both_wrong(rows, data):
@@ -67,20 +57,27 @@ def draw(answers, right, data, n):
     return fig
 
 
+def main(data, out):
+    "Ask both, and write what came"
+    models = [load_pretrained(name) for name in NAMES]
+    for model in models:
+        if model.classes != data.classes: raise InputError(f"{data.source} has the classes {', '.join(data.classes)}, but the networks know {', '.join(model.classes)}")
+    answers = [evaluate(model.network, data.test, model.stats).logits.softmax(1).numpy() for model in models]
+    right = [a.argmax(1) == data.test.labels for a in answers]
+    rows, surest = table(right, data.test.labels, data.classes), both_wrong(answers, data.test.labels, data.classes, 12)
+    out.mkdir(parents=True, exist_ok=True)
+    write_csv(out/"disagree.csv", rows)
+    write_csv(out/"both_wrong.csv", surest)
+    save_figure(draw(answers, right, data, 6), out/"disagree.png", 200_000)
+    save_figure(draw_both_wrong(surest, data), out/"both_wrong.png", 200_000)
+    for row in [*rows, *surest]: print(row)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="cifar10")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--out", type=Path, default=Path("results/compact"))
     args = parser.parse_args()
-    data = load_data(args.data, limit=args.limit)
-    answers = [probabilities(name, data.test) for name in NAMES]
-    right = [a.argmax(1) == data.test.labels for a in answers]
-    rows = table(right, data.test.labels, data.classes)
-    args.out.mkdir(parents=True, exist_ok=True)
-    write_csv(args.out/"disagree.csv", rows)
-    save_figure(draw(answers, right, data, 6), args.out/"disagree.png", 200_000)
-    surest = both_wrong(answers, data.test.labels, data.classes, 12)
-    write_csv(args.out/"both_wrong.csv", surest)
-    save_figure(draw_both_wrong(surest, data), args.out/"both_wrong.png", 200_000)
-    for row in [*rows, *surest]: print(row)
+    try: main(load_data(args.data, limit=args.limit), args.out)
+    except InputError as e: parser.error(str(e))

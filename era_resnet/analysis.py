@@ -23,7 +23,7 @@ from .train import Evaluation, Run, evaluate, load_run, read_csv, reliability
 
 # %% auto #0
 __all__ = ['BLUE', 'ORANGE', 'GREEN', 'GREY', 'save_figure', 'plot_history', 'plot_rate', 'plot_range_test', 'wilson',
-           'confusion', 'class_table', 'plot_classwise', 'plot_confusion', 'plot_reliability', 'most_wrong',
+           'confusion', 'class_table', 'plot_classwise', 'plot_confusion', 'plot_reliability', 'most_wrong', 'percent',
            'plot_misclassified', 'grad_cam', 'judge', 'report']
 
 # %% ../nbs/04_analysis.ipynb #88c5cc5b
@@ -197,7 +197,14 @@ def most_wrong(
     wrong = np.flatnonzero(predicted.numpy() != labels)
     return wrong[np.argsort(-confidence.numpy()[wrong], kind="stable")][:n]
 
-# %% ../nbs/04_analysis.ipynb #b82f361f
+# %% ../nbs/04_analysis.ipynb #141951b2
+def percent(
+    p: float, # a probability
+) -> str: # such as 50%, and never 100%
+    "A probability in whole percent that does not claim to be certain."
+    return f"{p:.0%}" if p < 0.995 else ">99%"
+
+# %% ../nbs/04_analysis.ipynb #77ff4d58
 def plot_misclassified(
     judged: Evaluation, # of a network on the test pictures
     data: ImageData, # with these test pictures
@@ -214,7 +221,7 @@ def plot_misclassified(
     for j, (ax, i, p) in enumerate(zip(axes.flat, index, probabilities)):
         ax.imshow(data.test.images[i])
         if maps is not None: ax.imshow(maps[j], cmap="inferno", alpha=0.5, extent=(-0.5, 31.5, 31.5, -0.5), interpolation="bilinear")
-        ax.set_title(f"{data.classes[data.test.labels[i]]}\n→ {data.classes[p.argmax()]}, {f'{p.max():.0%}' if p.max() < 0.995 else '>99%'}", fontsize=9)
+        ax.set_title(f"{data.classes[data.test.labels[i]]}\n→ {data.classes[p.argmax()]}, {percent(p.max())}", fontsize=9)
     fig.suptitle(f"{title}\ntrue class → what the network saw, and how sure it was", fontsize=11)
     return fig
 

@@ -57,7 +57,7 @@ Limit = Annotated[Optional[int], typer.Option("--limit", metavar="N", help="keep
 Holdout = Annotated[Optional[int], typer.Option("--holdout", metavar="N", help="set N training pictures apart and judge on them until the end")]
 Seed = Annotated[Optional[int], typer.Option("--seed", metavar="N", help="of everything")]
 
-# %% ../nbs/07_cli.ipynb #26bf33a6
+# %% ../nbs/07_cli.ipynb #4b623a38
 BatchSize = Annotated[Optional[int], typer.Option("--batch-size", metavar="N", help="pictures in a step")]
 Epochs = Annotated[Optional[int], typer.Option("--epochs", metavar="N", help="how often each picture is seen; the peak moves in proportion")]
 Out = Annotated[Optional[Path], typer.Option("--out", metavar="DIR", help="run folder; left out: runs/NAME, runs/NAME-2, …")]
@@ -69,7 +69,7 @@ Iterations = Annotated[Optional[int], typer.Option("--iterations", metavar="N", 
 Plot = Annotated[Optional[Path], typer.Option("--plot", metavar="FILE.png", help="write the curve as a picture")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
 MaybeRun = Annotated[Optional[Path], typer.Argument(metavar="RUN", help="a run folder")]
-Weights = Annotated[Optional[str], typer.Option("--weights", metavar="NAME|FILE|RUN", help="compact, a .safetensors file, or a run folder")]
+Weights = Annotated[Optional[str], typer.Option("--weights", metavar="NAME|FILE|RUN", help="compact, custom-resnet, a .safetensors file, or a run folder")]
 Labels = Annotated[Optional[Path], typer.Option("--labels", metavar="FILE.npy", help="labels of --data FILE.npy, a pair in the format of CIFAR-10.1")]
 Tta = Annotated[str, typer.Option("--tta", metavar="none|flip", help="flip: the mean of the logits for a picture and its mirror image")]
 Pictures = Annotated[list[Path], typer.Argument(metavar="FILE…", help="pictures, and folders of pictures")]

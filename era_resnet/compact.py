@@ -67,9 +67,9 @@ class InvertedResidual(nn.Module):
         "N×c_in×H×W to N×c_out×H/stride×W/stride."
         return x + self.residual(x) if self.shortcut else self.residual(x)
 
-# %% ../nbs/05_compact.ipynb #b1d449b7
+# %% ../nbs/05_compact.ipynb #4c9fb57a
 class Pair(nn.Sequential):
-    "X + what two Conv 3×3 make of X: N×channels×H×W to the same shape."
+    "X + what two Conv 3×3 make of X."
     def __init__(self,
         channels: int, # that come in and go out
         dilation: int = 1, # of the second convolution
@@ -77,7 +77,7 @@ class Pair(nn.Sequential):
         super().__init__(ConvNorm(channels, channels), ConvNorm(channels, channels, dilation=dilation))
 
     def forward(self, x: Tensor) -> Tensor:
-        "Any shape to the same shape."
+        "N×channels×H×W to the same shape."
         return x + super().forward(x)
 
 # %% ../nbs/05_compact.ipynb #170a5383

@@ -300,7 +300,7 @@ def cache_dir(
     import platformdirs
     return Path(root or os.environ.get("ERA_RESNET_CACHE") or platformdirs.user_cache_dir("era-resnet", appauthor=False))
 
-# %% ../nbs/01_data.ipynb #e6883201
+# %% ../nbs/01_data.ipynb #88630ec5
 def download(
     urls: Sequence[str], # the same file at several places, tried in turn
     sha256: str, # what its bytes must hash to
@@ -317,8 +317,7 @@ def download(
             return Path(pooch.retrieve(url, f"sha256:{sha256}", fname=name, path=folder, downloader=fetch))
         except Exception as e: # whatever a server or a disk can come up with; the next place may do better
             troubles.append(f"{url.split('/')[2]}: {type(e).__name__}")
-    raise InputError(f"{name} could not be downloaded to {folder} ({'; '.join(troubles)}); put the file there yourself, "
-                     "name a copy with --data PATH, or use drawn pictures with --data synthetic")
+    raise InputError(f"{name} could not be downloaded to {folder} ({'; '.join(troubles)}); put the file there yourself")
 
 # %% ../nbs/01_data.ipynb #ca7dcd5d
 def decode_official(
@@ -334,11 +333,12 @@ def decode_official(
     train, test = (ImageSet(p.data, np.array(p.targets, np.int64)) for p in parts)
     return ImageData(train, test, train.take(slice(0)), tuple(parts[0].classes), SOURCES[OFFICIAL_SHA256], OFFICIAL_SHA256)
 
-# %% ../nbs/01_data.ipynb #1e61cff0
+# %% ../nbs/01_data.ipynb #92f27493
 def _fetch_official(root: Path, archive: Path | None = None) -> ImageData:
     "Download (or take) the official archive, let torchvision unpack it, decode it."
     from torchvision.datasets.utils import extract_archive
-    archive = archive or download(CIFAR10_URLS, OFFICIAL_SHA256, root)
+    try: archive = archive or download(CIFAR10_URLS, OFFICIAL_SHA256, root)
+    except InputError as e: raise InputError(f"{e}, name a copy with --data PATH, or use drawn pictures with --data synthetic") from e
     folder = root/"cifar-10-batches-py"
     try: return decode_official(folder)
     except InputError: extract_archive(str(archive), str(root))

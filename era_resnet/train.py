@@ -644,12 +644,12 @@ def _judged(state: _State, images: ImageSet, precision: str = "fp32", tta: str =
         for buffer in model.buffers(): distributed.broadcast(buffer, 0)
     return evaluate(model, images, state.recipe.stats, precision, tta=tta, together=True)
 
-# %% ../nbs/03_train.ipynb #ccb940b0
+# %% ../nbs/03_train.ipynb #7319cf63
 def _finish_epoch(state: _State, data: ImageData, folder: Path) -> str:
     "Judge the network, write the row of the epoch and the checkpoint; gives the row as a line to print."
     n, r = len(data.train), state.recipe
     judged_on = "holdout" if r.holdout else "test"
-    judged = _judged(state, getattr(data, judged_on), r.precision)
+    judged = _judged(state, getattr(data, judged_on), "fp32" if state.epoch + 1 == r.epochs else r.precision) # the last as its weights will be used
     last = (state.epoch + 1)*state.step - 1
     loss_sum, right = _pooled(state.loss_sum, state.right, next(state.model.parameters()).device)
     row = dict(epoch=state.epoch + 1, lr=state.schedule.rate(last), train_loss=loss_sum/n, train_acc=right/n)

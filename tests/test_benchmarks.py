@@ -5,6 +5,10 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
+
+from era_resnet.data import synthetic
+from era_resnet.zoo import load_pretrained
 
 
 def run(top, folder, name, *words):
@@ -54,6 +58,15 @@ def test_search_makes_what_is_missing(top, tmp_path):
     assert found[0] == first | dict(weight_decay="0.0"), "what was there is kept, with its value of the new field"
 
 
+@pytest.mark.parametrize("name, words, says", [
+    ("search", ("--recipe", "compact", "--out", "x.csv", "widht=4"), "widht"), ("search", ("--recipe", "nothing", "--out", "x.csv", ""), "no recipe 'nothing'"),
+    ("disagree", ("--data", "nowhere", "--out", "x"), "no data at nowhere"), ("disagree", ("--data", "synthetic", "--out", "x"), "but the networks know airplane")])
+def test_mistakes_end_in_a_sentence(top, tmp_path, name, words, says):
+    result = subprocess.run([sys.executable, top/"benchmarks"/f"{name}.py", *words], cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert result.returncode == 2 and says in result.stderr.splitlines()[-1] and "Traceback" not in result.stderr
+    assert not list(tmp_path.iterdir()), "nothing half-written"
+
+
 def test_time_to_accuracy(top, tmp_path):
     out = tmp_path/"t.csv"
     run(top, tmp_path, "time_to_accuracy", "--recipe", "quickstart", "--data", "synthetic", "--holdout", 500, "--target", 0.5, "--set", "width=8",
@@ -81,7 +94,13 @@ def test_compare(top, tmp_path):
 
 
 def test_disagree(top, tmp_path):
-    run(top, tmp_path, "disagree", "--data", "synthetic", "--limit", 200, "--out", tmp_path)
+    drawn, classes = synthetic(20, 200), load_pretrained("compact").classes
+    for split, pictures in (("train", drawn.train), ("test", drawn.test)):
+        for i, (image, label) in enumerate(zip(pictures.images, pictures.labels)):
+            path = tmp_path/"drawn"/split/classes[label]/f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+    run(top, tmp_path, "disagree", "--data", tmp_path/"drawn", "--out", tmp_path)
     *classes, everything = rows(tmp_path/"disagree.csv")
     assert len(classes) == 10 and all(sum(int(row[k]) for row in classes) == int(everything[k]) for k in everything if k != "class")
     assert sum(int(everything[k]) for k in everything if k != "class") == 200

@@ -5,6 +5,7 @@ import shutil
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ pytestmark = [pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium on t
 @pytest.fixture(scope="module")
 def browser():
     with playwright.sync_playwright() as p:
-        running = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        running = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"])
         yield running
         running.close()
 
@@ -31,11 +32,11 @@ def browser():
 @pytest.fixture(scope="module")
 def address():
     "The folder nbs/ by HTTP"
-    from conftest import TOP
-    assert (TOP/"nbs"/"demo"/"built"/"compact.onnx").exists(), "run: python nbs/demo/build.py"
+    pages = Path(__file__).resolve().parent.parent/"nbs"
+    assert (pages/"demo"/"built"/"compact.onnx").exists(), "run: python nbs/demo/build.py"
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *args): pass
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=TOP/"nbs"))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=pages))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -150,6 +151,30 @@ def test_keyboard_samples_and_dropped_files(page):
     }""", list(saved(Image.new("RGB", (40, 30), "navy"), "PNG")))
     page.wait_for_selector("#answer[data-count='2']")
     assert page.locator("#answers input:checked").count() == 1
+
+
+def test_what_is_pasted(page):
+    page.evaluate("""bytes => {
+        const transfer = new DataTransfer();
+        transfer.items.add(new File([Uint8Array.from(bytes)], "image.png", { type: "image/png" }));
+        document.dispatchEvent(new ClipboardEvent("paste", { clipboardData: transfer }));
+    }""", list(saved(Image.new("RGB", (40, 30), "navy"), "PNG")))
+    page.wait_for_selector("#answer[data-count='1']")
+
+
+def test_a_picture_from_the_camera(page):
+    page.click("#camera")
+    page.wait_for_function("() => document.querySelector('#camera').textContent === 'Take the picture' && document.querySelector('#video').videoWidth > 0")
+    page.click("#camera")
+    page.wait_for_selector("#answer[data-count='1']")
+    assert page.evaluate("() => document.querySelector('#video').srcObject === null"), "the camera is off again"
+
+
+def test_no_camera_gets_a_sentence(page):
+    page.evaluate("() => { navigator.mediaDevices.getUserMedia = () => Promise.reject(new Error('NotAllowedError')); }")
+    page.click("#camera")
+    page.wait_for_selector("#status.wrong")
+    assert "choose a file" in page.inner_text("#status")
 
 
 def test_it_fits_a_phone_and_names_every_control(page):

@@ -67,7 +67,7 @@ def test_files_of_the_compact_runs_agree(top):
         metrics, recipe = (json.loads((run/f"{name}.json").read_text()) for name in ("metrics", "recipe"))
         rows = list(csv.DictReader(open(run/"history.csv")))
         assert run.name == f"seed-{recipe['seed']}" and recipe["network"] == "compact" and len(rows) == recipe["epochs"] == metrics["epochs"] == 30
-        rounding = 1e-4 if recipe["precision"] == "fp32" else 1e-3 # epochs are judged in the precision of the training, the result in float32
+        rounding = 1e-4 if recipe["precision"] == "fp32" else 5e-4 # the epochs of these runs were judged in bfloat16, the result in float32
         assert float(rows[-1]["test_acc"]) == pytest.approx(metrics["test_acc"], abs=rounding) and metrics["test_acc"] > 0.8477 and metrics["train_acc"] > 0.81246
         assert recipe["run"]["images"] == {"train": 50_000, "holdout": 0, "test": 10_000} and recipe["run"]["fingerprint"] == metrics["fingerprint"]
         assert f"{metrics['test_acc']:.2%}" in (run/"report.md").read_text() and f"{metrics['test_acc']:.2%}" in (run/"log.txt").read_text()

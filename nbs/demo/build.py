@@ -4,15 +4,15 @@ Into nbs/demo/built/ go the compact network as ONNX with its class activation ma
 ONNX Runtime that run it in a browser, from the npm registry, checked by SHA-256 and kept in the cache of the package."""
 import hashlib
 import json
+import sys
 import tarfile
 from pathlib import Path
 
 import onnxruntime
-import pooch
 import torch
 from torch import nn
 
-from era_resnet.data import cache_dir, synthetic
+from era_resnet.data import InputError, cache_dir, download, synthetic
 from era_resnet.zoo import Classifier, load_pretrained
 
 OUT = Path(__file__).resolve().parent/"built"
@@ -49,13 +49,15 @@ def write_network(path):
 
 def write_runtime(folder):
     "Fetch the package once, and take three files out"
-    archive = pooch.retrieve(RUNTIME, f"sha256:{RUNTIME_SHA256}", fname=RUNTIME.rsplit("/", 1)[1], path=cache_dir())
-    with tarfile.open(archive) as tar:
+    with tarfile.open(download([RUNTIME], RUNTIME_SHA256, cache_dir())) as tar:
         for name in FILES: (folder/name).write_bytes(tar.extractfile(f"package/dist/{name}").read())
 
 
 if __name__ == "__main__":
     OUT.mkdir(exist_ok=True)
+    try: write_runtime(OUT)
+    except InputError as e:
+        print(e, file=sys.stderr)
+        sys.exit(2)
     write_network(OUT/"compact.onnx")
-    write_runtime(OUT)
     for p in sorted(OUT.iterdir()): print(f"{p.stat().st_size:>10,} {hashlib.sha256(p.read_bytes()).hexdigest()[:12]} {p.name}")

@@ -99,8 +99,8 @@ function drawMap(index) {
   $("where-text").textContent = `where it found what speaks for ${about.classes[index]}`;
 }
 
-/** Read a file, and say so in a sentence if it can't be. */
-async function take(blob, name) {
+/** Read a file or blob, and say so in a sentence if it can't be. */
+async function take(blob, name = blob.name) {
   try {
     await classify(await read(blob, name));
   } catch (error) {
@@ -108,11 +108,12 @@ async function take(blob, name) {
   }
 }
 
-const firstPicture = (list) => [...(list ?? [])].find((f) => f.type.startsWith("image/")) ?? list?.[0];
+const firstPicture = (list) => [...list].find((f) => f.type.startsWith("image/")) ?? list[0];
 
 async function camera() {
   const video = $("video");
   if (video.srcObject) {
+    if (!video.videoWidth) return; // it has not begun yet
     await classify(to32(video, video.videoWidth, video.videoHeight));
     return stopCamera();
   }
@@ -135,7 +136,7 @@ function stopCamera() {
 
 $("load").addEventListener("click", load);
 $("camera").addEventListener("click", camera);
-$("file").addEventListener("change", (event) => event.target.files.length && take(event.target.files[0], event.target.files[0].name));
+$("file").addEventListener("change", (event) => event.target.files.length && take(event.target.files[0]));
 for (const sample of document.querySelectorAll("#samples button")) {
   sample.addEventListener("click", async () => take(await (await fetch(sample.firstElementChild.src)).blob(), "the sample"));
 }
@@ -144,5 +145,5 @@ document.addEventListener("dragover", (event) => event.preventDefault());
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   if (!session) return say("Load the network first.", true);
-  if (event.dataTransfer.files.length) take(firstPicture(event.dataTransfer.files), event.dataTransfer.files[0].name);
+  if (event.dataTransfer.files.length) take(firstPicture(event.dataTransfer.files));
 });
