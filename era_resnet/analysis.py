@@ -114,9 +114,9 @@ def confusion(
     n = logits.shape[1]
     return np.bincount(labels*n + logits.argmax(1).numpy(), minlength=n*n).reshape(n, n)
 
-# %% ../nbs/04_analysis.ipynb #9dfc90b7
+# %% ../nbs/04_analysis.ipynb #5f80c6d3
 def class_table(
-    counts: np.ndarray, # what `confusion` gave
+    counts: np.ndarray, # what confusion gave
     classes: tuple[str, ...], # names
 ) -> list[dict]: # a row for each class that has pictures: accuracy, its interval, precision, and the class it is most often taken for
     "Accuracy of each class, and what it is taken for."
@@ -129,9 +129,9 @@ def class_table(
                      "most often taken for": f"{classes[wrong.argmax()]} ({wrong.max()})" if wrong.max() else ""})
     return rows
 
-# %% ../nbs/04_analysis.ipynb #f2729292
+# %% ../nbs/04_analysis.ipynb #fca25609
 def plot_classwise(
-    counts: np.ndarray, # what `confusion` gave
+    counts: np.ndarray, # what confusion gave
     classes: tuple[str, ...], # names
     title: str = "", # of the run
 ) -> Figure: # a bar chart, best class on top
@@ -147,9 +147,9 @@ def plot_classwise(
     ax.set(title=f"Accuracy by class: {title}\nall classes (dashed line): {mean:.2%}", xlabel="share of right answers (whiskers: 95 % interval)", xlim=(0, 1))
     return fig
 
-# %% ../nbs/04_analysis.ipynb #ca3d27be
+# %% ../nbs/04_analysis.ipynb #65443360
 def plot_confusion(
-    counts: np.ndarray, # what `confusion` gave
+    counts: np.ndarray, # what confusion gave
     classes: tuple[str, ...], # names
     title: str = "", # of the run
 ) -> Figure: # a matrix with numbers
@@ -204,7 +204,14 @@ def percent(
     "A probability in whole percent that does not claim to be certain."
     return f"{p:.0%}" if p < 0.995 else ">99%"
 
-# %% ../nbs/04_analysis.ipynb #77ff4d58
+# %% ../nbs/04_analysis.ipynb #899ceee9
+def percent(
+    p: float, # a probability
+) -> str: # such as 50%, and never 100%
+    "A probability in whole percent that does not claim to be certain."
+    return f"{p:.0%}" if p < 0.995 else ">99%"
+
+# %% ../nbs/04_analysis.ipynb #d018c372
 def plot_misclassified(
     judged: Evaluation, # of a network on the test pictures
     data: ImageData, # with these test pictures
@@ -222,6 +229,7 @@ def plot_misclassified(
         ax.imshow(data.test.images[i])
         if maps is not None: ax.imshow(maps[j], cmap="inferno", alpha=0.5, extent=(-0.5, 31.5, 31.5, -0.5), interpolation="bilinear")
         ax.set_title(f"{data.classes[data.test.labels[i]]}\n→ {data.classes[p.argmax()]}, {percent(p.max())}", fontsize=9)
+    if not len(index): fig.text(0.5, 0.2, f"none of {len(data.test.labels):,} test pictures", ha="center")
     fig.suptitle(f"{title}\ntrue class → what the network saw, and how sure it was", fontsize=11)
     return fig
 

@@ -157,9 +157,9 @@ def find_rate(
     typer.echo(f"lr_min={found.lr_min:.6g}\nlr_max={found.lr_max:.6g}")
     if plot: save_figure(found.plot(), plot)
 
-# %% ../nbs/07_cli.ipynb #d8c0a87e
+# %% ../nbs/07_cli.ipynb #5c992ffb
 def _judged_pictures(model: Any, data: str | None, labels: Path | None, limit: int | None) -> tuple[Any, str, str]:
-    "Test pictures, the name of their source and its fingerprint: the network's own, those of --data, or two .npy files."
+    "Test pictures, the name of their source and its fingerprint: the network's own, those of `--data`, or two .npy files."
     from era_resnet.data import InputError, digest, load_data
     from era_resnet.zoo import load_pair
     recipe = model.about.get("recipe", {})
@@ -173,7 +173,7 @@ def _judged_pictures(model: Any, data: str | None, labels: Path | None, limit: i
         raise InputError(f"{found.source} has the classes {', '.join(found.classes)}, but the network knows {', '.join(model.classes)}")
     return found.test, found.source, found.fingerprint
 
-# %% ../nbs/07_cli.ipynb #cca561bc
+# %% ../nbs/07_cli.ipynb #68afe102
 @app.command()
 @door
 def evaluate(
@@ -185,7 +185,7 @@ def evaluate(
     tta: Tta = "none", # "flip": judge the mean for a picture and its mirror image
     as_json: AsJson = False, # JSON in place of text?
 ) -> None:
-    "Judge a network on test pictures: its own, or those of --data."
+    "Judge a network on test pictures: its own, or those of `--data`."
     from tabulate import tabulate
     from era_resnet.analysis import judge
     from era_resnet.data import InputError

@@ -80,24 +80,23 @@ class Pair(nn.Sequential):
         "N×channels×H×W to the same shape."
         return x + super().forward(x)
 
-# %% ../nbs/05_compact.ipynb #170a5383
+# %% ../nbs/05_compact.ipynb #10ccac77
 class CompactNet(nn.Module):
     """A network in the manner of MobileNetV2 with under 200,000 parameters: N×3×32×32 floats to N×num_classes logits.
 
     Children `c1`, `c2`, `c3`, `c4`, `pool`, `fc`; no max-pooling, no dropout. Raises `ValueError` for any other input."""
     def __init__(self,
         num_classes: int = 10, # how many logits
-        width: int = 32, # channels of c1, an even number; the others have 1.5 times as many
-        expand: int = 2, # of the inverted residual in c3
+        width: int = 32, # channels of c1; the other blocks have 1.5, 1.75 and 2 times as many
     ):
         super().__init__()
-        wide = 3*width//2
-        self.c1 = nn.Sequential(ConvNorm(3, width), Pair(width))
-        self.c2 = nn.Sequential(ConvNorm(width, wide, stride=2), Pair(wide), Pair(wide))
-        self.c3 = nn.Sequential(ConvNorm(wide, wide, stride=2), Pair(wide, dilation=2), InvertedResidual(wide, wide, expand))
-        self.c4 = nn.Sequential(InvertedResidual(wide, wide, expand=1, stride=2), Separable(wide, wide))
+        c1, c2, c3, c4 = (width*quarters//4 for quarters in (4, 6, 7, 8))
+        self.c1 = nn.Sequential(ConvNorm(3, c1), Pair(c1))
+        self.c2 = nn.Sequential(ConvNorm(c1, c2, stride=2), InvertedResidual(c2, c2, expand=4), InvertedResidual(c2, c2, expand=4))
+        self.c3 = nn.Sequential(ConvNorm(c2, c3, stride=2), Pair(c3, dilation=2), InvertedResidual(c3, c3, expand=3))
+        self.c4 = nn.Sequential(InvertedResidual(c3, c4, expand=2, stride=2), Separable(c4, c4))
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(wide, num_classes)
+        self.fc = nn.Linear(c4, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         "Logits N×num_classes of images N×3×32×32."

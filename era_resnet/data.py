@@ -22,8 +22,8 @@ __all__ = ['SHAPES', 'MAX_FILE_BYTES', 'MAX_FILES', 'MAX_TOTAL_BYTES', 'MAX_PIXE
            'synthetic', 'members', 'as_rgb', 'to_32', 'read_image', 'decode_folders', 'cache_dir', 'download',
            'decode_official', 'digest', 'whole_file', 'shared', 'check_data', 'balanced', 'load_data', 'channel_stats',
            'test_transform', 'train_transform', 'image_seed', 'AugmentedImages', 'epoch_order', 'share_of',
-           'EpochBatches', 'EpochLoader', 'crop_flip', 'cut_out', 'affine_maps', 'warp', 'draw_augmentation', 'augment',
-           'normalise', 'FastLoader', 'loaders', 'figure', 'show_augmented']
+           'EpochBatches', 'EpochLoader', 'mirror', 'crop_flip', 'cut_out', 'affine_maps', 'warp', 'draw_augmentation',
+           'augment', 'normalise', 'FastLoader', 'loaders', 'figure', 'show_augmented']
 
 # %% ../nbs/01_data.ipynb #ae4df3e7
 @dataclass(frozen=True)
@@ -490,11 +490,11 @@ def _load_all(source: str, root: Path) -> ImageData:
     key = _cache_key(path)
     return _cached(root, key, path.name, lambda: _fetch_official(root, path) if key == OFFICIAL_SHA256 else decode_folders(path))
 
-# %% ../nbs/01_data.ipynb #eafe0b0f
+# %% ../nbs/01_data.ipynb #97ab1666
 def load_data(
     source: str | Path = "cifar10", # "cifar10", "synthetic", a folder (class-named folders or cifar-10-batches-py) or an archive of one
     *,
-    root: str | Path | None = None, # cache folder; see `cache_dir`
+    root: str | Path | None = None, # cache folder; see cache_dir
     limit: int | None = None, # keep at most this many training (and test) pictures, balanced over classes
     holdout: int = 0, # set this many training pictures apart, balanced over classes
     seed: int = 0, # chooses the pictures of `limit` and `holdout`
@@ -533,11 +533,11 @@ def _crop_flip_cutout(A: Any, fill: tuple) -> list:
     hole = dict(num_holes_range=(1, 1), hole_height_range=(8, 8), hole_width_range=(8, 8))
     return [*_crop_flip(A, fill), A.CoarseDropout(**hole, fill=fill, p=1)]
 
-# %% ../nbs/01_data.ipynb #64be5da6
+# %% ../nbs/01_data.ipynb #e8bc2f98
 def _flip_affine_dropout(A: Any, fill: tuple) -> list:
-    "Flip (½) → shift by 1/16, scale by 10 %, turn by 7° (½) → coarse dropout: one 8×8 hole (½)."
+    "Flip (½) → shift by up to 4 pixels, scale by 10 %, turn by 7° (⅘) → coarse dropout: one 8×8 hole (½)."
     return [A.HorizontalFlip(p=0.5),
-            A.Affine(translate_percent=(-0.0625, 0.0625), scale=(0.9, 1.1), rotate=(-7, 7), fill=fill, p=0.5),
+            A.Affine(translate_px=(-4, 4), scale=(0.9, 1.1), rotate=(-7, 7), fill=fill, p=0.8),
             A.CoarseDropout(num_holes_range=(1, 1), hole_height_range=(8, 8), hole_width_range=(8, 8), fill=fill, p=0.5)]
 
 # %% ../nbs/01_data.ipynb #d2aab3d9
@@ -653,21 +653,28 @@ def _albumentations_loader(images: ImageSet, transform: Any, recipe: Any, shuffl
     batches = EpochBatches(len(images), recipe.batch_size, recipe.seed, shuffle, shard)
     return EpochLoader(AugmentedImages(images, transform, recipe.seed), batches, recipe.workers, torch.device(device).type == "cuda")
 
-# %% ../nbs/01_data.ipynb #830dc773
+# %% ../nbs/01_data.ipynb #18850b71
+def mirror(
+    images: Tensor, # uint8 N×32×32×3
+    flip: Tensor, # bool N
+) -> Tensor: # uint8 N×32×32×3
+    "Exchange left and right where `flip` says so."
+    n = len(images)
+    return torch.cat([images, images.flip(2)]).index_select(0, torch.arange(n, device=images.device) + n*flip)
+
+# %% ../nbs/01_data.ipynb #d892bb70
 def crop_flip(
     images: Tensor, # uint8 N×32×32×3
     crop: Tensor, # int N×2: top and left of the crop in the picture padded by 4, 0 to 8
     flip: Tensor, # bool N
 ) -> Tensor: # uint8 N×32×32×3
     "Crop out of the picture padded with 4 zeros, then mirror."
-    pixel = torch.arange(32, device=images.device)
-    rows = crop[:, :1] + pixel
-    columns = crop[:, 1:] + torch.where(flip[:, None], 31 - pixel, pixel)
-    padded = torch.nn.functional.pad(images, (0, 0, 4, 4, 4, 4))
-    each = torch.arange(len(images), device=images.device)
-    return padded[each[:, None, None], rows[:, :, None], columns[:, None, :]]
+    each, row = (torch.arange(n, device=images.device) for n in (len(images), 32))
+    runs = torch.nn.functional.pad(images, (0, 0, 4, 4, 4, 4)).flatten().unfold(0, 32*3, 3)
+    begins = 40*(40*each[:, None] + crop[:, :1] + row) + crop[:, 1:]
+    return mirror(runs.index_select(0, begins.flatten()).view(images.shape), flip)
 
-# %% ../nbs/01_data.ipynb #81dd0036
+# %% ../nbs/01_data.ipynb #6311b956
 def cut_out(
     images: Tensor, # uint8 N×32×32×3
     hole: Tensor, # int N×2: top and left of the hole; 32 lies outside and makes none
@@ -675,10 +682,10 @@ def cut_out(
     fill: Tensor, # uint8 3: its colour
 ) -> Tensor: # uint8 N×32×32×3
     "Paint a square in each picture."
-    pixel = torch.arange(32, device=images.device)
-    inside = lambda start: (pixel >= start) & (pixel < start + size)
-    cut = inside(hole[:, :1])[:, :, None] & inside(hole[:, 1:])[:, None, :]
-    return torch.where(cut[..., None], fill, images)
+    each, side = (torch.arange(n, device=images.device) for n in (len(images), size))
+    room = torch.nn.functional.pad(images, (0, 0, 0, size, 0, size))
+    room[each[:, None, None], (hole[:, :1] + side)[:, :, None], (hole[:, 1:] + side)[:, None, :]] = fill
+    return room[:, :32, :32]
 
 # %% ../nbs/01_data.ipynb #3e8321a5
 def affine_maps(
@@ -695,7 +702,7 @@ def affine_maps(
     forward[:, :2, 2:] = middle + shift[..., None] - forward[:, :2, :2] @ middle
     return torch.linalg.inv(forward)
 
-# %% ../nbs/01_data.ipynb #eeaaa641
+# %% ../nbs/01_data.ipynb #224ae7ee
 def warp(
     images: Tensor, # uint8 N×32×32×3
     maps: Tensor, # float N×3×3, from the result to the picture
@@ -704,12 +711,12 @@ def warp(
     "Each picture seen through its map, with bilinear interpolation."
     pixel = torch.arange(32., device=images.device)
     y, x = torch.meshgrid(pixel, pixel, indexing="ij")
-    places = torch.stack([x, y, torch.ones_like(x)], -1) @ maps[:, None, :2].transpose(2, 3)
-    shown = (images.float() - fill).permute(0, 3, 1, 2)
+    places = (torch.stack([x, y, torch.ones_like(x)], -1).view(-1, 3) @ maps[:, :2].transpose(1, 2)).view(-1, 32, 32, 2)
+    shown = (images.flatten(1).float() - fill.repeat(32*32)).view(images.shape).permute(0, 3, 1, 2)
     out = torch.nn.functional.grid_sample(shown, places/15.5 - 1, align_corners=True)
     return (out.permute(0, 2, 3, 1) + fill).round().to(torch.uint8)
 
-# %% ../nbs/01_data.ipynb #a453b3aa
+# %% ../nbs/01_data.ipynb #31797240
 def _draw_crops(n: int, g: torch.Generator) -> tuple[Tensor, ...]:
     "crop int N×2 (0–8), flip bool N, hole int N×2 (0–24)"
     return torch.randint(9, (n, 2), generator=g), torch.rand(n, generator=g) < 0.5, torch.randint(25, (n, 2), generator=g)
@@ -717,19 +724,17 @@ def _draw_crops(n: int, g: torch.Generator) -> tuple[Tensor, ...]:
 def _draw_affines(n: int, g: torch.Generator) -> tuple[Tensor, ...]:
     "flip bool N, maps float N×3×3, hole int N×2 (0–24, or 32 for none)"
     between = lambda low, high, *shape: low + (high - low)*torch.rand(n, *shape, generator=g)
-    maps = affine_maps(between(-2, 2, 2).trunc(), between(0.9, 1.1, 2), between(-7, 7))
-    flip, warped, cut = (torch.rand(3, n, generator=g) < 0.5)
+    maps = affine_maps(torch.randint(-4, 5, (n, 2), generator=g).float(), between(0.9, 1.1, 2), between(-7, 7))
+    flip, warped, cut = (torch.rand(n, generator=g) < chance for chance in (0.5, 0.8, 0.5))
     hole = torch.randint(25, (n, 2), generator=g)
     return flip, torch.where(warped[:, None, None], maps, torch.eye(3)), torch.where(cut[:, None], hole, 32)
 
-# %% ../nbs/01_data.ipynb #98fe0a64
+# %% ../nbs/01_data.ipynb #370b426d
 def _crop_flip_batch(images, fill, crop, flip, hole): return crop_flip(images, crop, flip)
 
 def _crop_flip_cutout_batch(images, fill, crop, flip, hole): return cut_out(crop_flip(images, crop, flip), hole, 8, fill)
 
-def _flip_affine_dropout_batch(images, fill, flip, maps, hole):
-    mirrored = torch.where(flip[:, None, None, None], images.flip(2), images)
-    return cut_out(warp(mirrored, maps, fill), hole, 8, fill)
+def _flip_affine_dropout_batch(images, fill, flip, maps, hole): return cut_out(warp(mirror(images, flip), maps, fill), hole, 8, fill)
 
 _BATCHWISE = {"crop-flip-cutout": (_draw_crops, _crop_flip_cutout_batch), "crop-flip": (_draw_crops, _crop_flip_batch),
               "flip-affine-dropout": (_draw_affines, _flip_affine_dropout_batch)}
@@ -744,27 +749,27 @@ def draw_augmentation(
     "The chances of a whole epoch; row i belongs to picture i, whatever batch it ends up in."
     return _BATCHWISE[name][0](n, torch.Generator().manual_seed(image_seed(seed, epoch, 2**31 + 1)))
 
-# %% ../nbs/01_data.ipynb #80226e93
+# %% ../nbs/01_data.ipynb #07335ef7
 def augment(
     name: str, # of the augmentation
     images: Tensor, # uint8 N×32×32×3
-    chances: Sequence[Tensor], # N rows each of what `draw_augmentation` gave
+    chances: Sequence[Tensor], # N rows each of what draw_augmentation gave
     fill: Tensor, # uint8 3: colour of holes
 ) -> Tensor: # uint8 N×32×32×3
     "Vary a batch."
     return _BATCHWISE[name][1](images, fill, *chances)
 
-# %% ../nbs/01_data.ipynb #7e882f4e
+# %% ../nbs/01_data.ipynb #d1f52e28
 def normalise(
     images: Tensor, # uint8 N×32×32×3
     stats: Stats | tuple[Tensor, Tensor], # mean and standard deviation; as tensors on the device they need not be copied there
     dtype: torch.dtype = torch.float32, # of the result
 ) -> Tensor: # N×3×32×32, in memory with the channels last
     "Bytes to what the network takes."
-    mean, std = (255*torch.as_tensor(s, device=images.device) for s in stats)
-    return ((images - mean)/std).to(dtype).permute(0, 3, 1, 2)
+    mean, std = ((255*torch.as_tensor(s, device=images.device)).repeat(32*32) for s in stats)
+    return ((images.flatten(1) - mean)/std).to(dtype).view(images.shape).permute(0, 3, 1, 2)
 
-# %% ../nbs/01_data.ipynb #4c48a423
+# %% ../nbs/01_data.ipynb #728a4a0c
 class FastLoader:
     "Batches (x, y) made on the device, x N×3×32×32 with channels last; the last batch may be smaller."
     def __init__(self,
@@ -799,7 +804,7 @@ class FastLoader:
         chances = [c.to(device) for c in draw_augmentation(self.augment, n, self.seed, self.epoch)] if self.augment else []
         for batch in order.split(self.batch_size)[self.start:]:
             index = share_of(batch, self.shard)
-            x = self.images[index]
+            x = self.images.index_select(0, index)
             if self.augment: x = augment(self.augment, x, [c[index] for c in chances], self.fill)
             yield normalise(x, self.stats, self.dtype), self.labels[index]
 

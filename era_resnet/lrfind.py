@@ -39,9 +39,9 @@ def random_states() -> dict: # plain numbers, lists and tensors
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return dict(python=random.getstate(), numpy=(kind, keys.tolist(), *rest), torch=torch.get_rng_state(), cuda=cuda)
 
-# %% ../nbs/02_lrfind.ipynb #6e8fb2b8
+# %% ../nbs/02_lrfind.ipynb #7be2130f
 def set_random_states(
-    states: dict, # as `random_states` gave them
+    states: dict, # as random_states gave them
 ) -> None:
     "Put the generators where they were."
     version, keys, gauss = states["python"]

@@ -151,13 +151,14 @@ def read_recipe(
     if not isinstance(source, dict): raise InputError(f"{path} holds no recipe: a JSON object with the fields of a recipe is needed")
     return recipe_from(source)
 
-# %% ../nbs/03_train.ipynb #45ec0fa4
+# %% ../nbs/03_train.ipynb #26c77bb8
 RECIPES = {
     "custom-resnet": Recipe(init="small-logits", weight_decay=0.1),
     "compact": Recipe(name="compact", network="compact", width=32, augment="flip-affine-dropout", epochs=30, peak_epoch=7.5, batch_size=256,
                       optimizer="sgd", weight_decay=2e-4, lr_min=0.01, lr_max=0.2, lr_end=0.0),
     "quickstart": Recipe(name="quickstart", width=16, data="synthetic", epochs=5, peak_epoch=2, batch_size=64, find_iterations=80),
-    "fast": Recipe(name="fast", init="dirac", augment="crop-flip", epochs=8, peak_epoch=8/3, batch_size=128, lr_end=0.0, tta="flip"),
+    "fast": Recipe(name="fast", init="dirac", augment="crop-flip", epochs=10, peak_epoch=2.5, batch_size=256, lr_min=1e-4, lr_max=0.006, lr_end=0.0,
+                   weight_decay=0.2, label_smoothing=0.1, tta="flip"),
 }
 
 # %% ../nbs/03_train.ipynb #2c074557
@@ -309,9 +310,9 @@ def reliability(
     count = total(torch.ones_like(confidence))
     with np.errstate(invalid="ignore"): return np.stack([count, total(confidence)/count, total(predicted == labels)/count], 1)
 
-# %% ../nbs/03_train.ipynb #f2ac3001
+# %% ../nbs/03_train.ipynb #63a2ffe7
 def calibration_error(
-    table: np.ndarray, # what `reliability` gave
+    table: np.ndarray, # what reliability gave
 ) -> float: # 0 is perfect, 1 the worst
     "Expected calibration error. Source: Guo et al. 2017, equation 3."
     count, confidence, accuracy = table[table[:, 0] > 0].T
@@ -340,7 +341,7 @@ class Evaluation:
     ece: float # expected calibration error
     logits: Tensor # float32 N×classes, on the CPU
 
-# %% ../nbs/03_train.ipynb #d5112475
+# %% ../nbs/03_train.ipynb #da58bcb7
 @torch.no_grad()
 def evaluate(
     model: nn.Module, # its mode is left as it was
@@ -349,7 +350,7 @@ def evaluate(
     precision: str = "fp32", # or "bf16"
     batch_size: int = 1000, # pictures at a time
     tta: str = "none", # or "flip": the mean of the logits for a picture and its mirror image
-    together: bool = False, # share the work with the other processes of `team`, which must call this too?
+    together: bool = False, # share the work with the other processes of team, which must call this too?
 ) -> Evaluation: # loss, accuracy, calibration error, logits
     "Run pictures through a network in eval mode, on the device where it is, and judge the answers."
     device, mode, out = next(model.parameters()).device, model.training, []
@@ -375,9 +376,9 @@ def write_csv(
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader(); writer.writerows(rows)
 
-# %% ../nbs/03_train.ipynb #5738ea69
+# %% ../nbs/03_train.ipynb #55419f29
 def read_csv(
-    path: str | Path, # as `write_csv` wrote it
+    path: str | Path, # as write_csv wrote it
 ) -> list[dict]: # values are numbers, or None where a cell is empty
     "Read rows of numbers."
     number = lambda text: None if text == "" else int(text) if text.lstrip("-").isdigit() else float(text)
@@ -401,9 +402,9 @@ def _leaves(value: Any, path: str = "") -> dict[str, np.ndarray]:
     kind = np.frombuffer(f"{value.dtype} {tuple(value.shape)}".encode(), np.uint8)
     return {path: kind, f"{path}:": value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()}
 
-# %% ../nbs/03_train.ipynb #4f35e358
+# %% ../nbs/03_train.ipynb #1df64fa0
 def load_checkpoint(
-    path: str | Path, # as `save_checkpoint` wrote it
+    path: str | Path, # as save_checkpoint wrote it
 ) -> dict: # plain values, and tensors on the CPU
     "Read a checkpoint; raises `InputError` if it is missing, damaged or something else."
     if not Path(path).is_file(): raise InputError(f"there is no checkpoint {path}; start the run without --resume")
@@ -440,9 +441,9 @@ def save_weights(
     header = {k: json.dumps(v, ensure_ascii=False) for k, v in (about | dict(digest=proof)).items()}
     with whole_file(path) as part: part.write_bytes(save(weights, header))
 
-# %% ../nbs/03_train.ipynb #bae026ea
+# %% ../nbs/03_train.ipynb #47d434a5
 def load_weights(
-    path: str | Path, # as `save_weights` wrote it
+    path: str | Path, # as save_weights wrote it
 ) -> tuple[dict[str, Tensor], dict[str, Any]]: # state dict on the CPU, and the header
     "Read weights; raises `InputError` if the file is missing, damaged or something else."
     from safetensors import SafetensorError, safe_open
@@ -480,12 +481,12 @@ def train_step(
     schedule.step()
     return sum(loss for loss, _ in parts), sum(right for _, right in parts)
 
-# %% ../nbs/03_train.ipynb #d051bd9d
+# %% ../nbs/03_train.ipynb #825b73b6
 class Interrupted(KeyboardInterrupt):
     "A run was stopped by a signal, and saved before."
     def __init__(self,
         message: str, # what was saved, and how to go on
-        signum: int = signal.SIGINT, # the signal
+        signum: int = int(signal.SIGINT), # the signal
     ):
         super().__init__(message)
         self.signum = signum
@@ -720,13 +721,14 @@ def free_folder(
         raise InputError(f"the folder {folder} can't be written to; choose another with --out")
     return folder
 
-# %% ../nbs/03_train.ipynb #4805a6a9
+# %% ../nbs/03_train.ipynb #b3b50c96
 def _machine(device: torch.device) -> str:
     "What the run ran on, for the record."
     if device.type == "cuda": return torch.cuda.get_device_name(device)
     cpu = Path("/proc/cpuinfo")
     models = [l.split(":")[1].strip() for l in cpu.read_text().splitlines() if l.startswith("model name")] if cpu.exists() else []
-    return f"{device.type} ({models[0] if models else platform.processor() or platform.machine()}, {torch.get_num_threads()} threads)"
+    threads = torch.get_num_threads()
+    return f"{device.type} ({models[0] if models else platform.processor() or platform.machine()}, {threads} thread{'s' if threads > 1 else ''})"
 
 # %% ../nbs/03_train.ipynb #93bdb9e9
 def _run_record(data: ImageData, device: torch.device) -> dict:

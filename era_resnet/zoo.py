@@ -54,9 +54,9 @@ class Classifier(nn.Module):
         "Probabilities N×classes: the softmax of the logits."
         return self(images).softmax(dim=1)
 
-# %% ../nbs/06_zoo.ipynb #371a259f
+# %% ../nbs/06_zoo.ipynb #539bf40d
 PRETRAINED = { # name: SHA-256 of its file
-    "compact": "4b285f4af8ee9aa532de7d5beb63e689055db6d8c311dd943e117a25d112a90a",
+    "compact": "bb90914b06be04dcfb1787f16d8952ce60645e74963b77000170e67783c11493",
     "custom-resnet": "b5953ba9925d72ca81cf7348c555237ee40f264016e101c7d73bc1038fe25253",
 }
 
@@ -215,10 +215,10 @@ class Prediction:
 
     def __str__(self) -> str: return ", ".join(f"{label} {p:.1%}" for label, p in zip(self.labels, self.probabilities))
 
-# %% ../nbs/06_zoo.ipynb #068301cf
+# %% ../nbs/06_zoo.ipynb #44f2c14c
 def predict(
-    images: Any, # what `pictures` takes
-    model: Classifier | str | Path = "compact", # or what `load_pretrained` takes
+    images: Any, # what pictures takes
+    model: Classifier | str | Path = "compact", # or what load_pretrained takes
     top: int = 3, # how many classes
     batch_size: int = 250, # pictures at a time
 ) -> list[Prediction]: # one for each picture
@@ -244,10 +244,10 @@ def picture_files(
         out += inside
     return out
 
-# %% ../nbs/06_zoo.ipynb #254e9c83
+# %% ../nbs/06_zoo.ipynb #50e2a091
 def predict_files(
     paths: Sequence[str | Path], # picture files
-    model: Classifier | str | Path = "compact", # or what `load_pretrained` takes
+    model: Classifier | str | Path = "compact", # or what load_pretrained takes
     top: int = 3, # how many classes
 ) -> list[Prediction | InputError]: # what each shows, or why it can't be said
     "Ask about each file; one that is no picture does not keep the others from being answered."
@@ -291,13 +291,13 @@ def _to_onnx(model: Classifier, part: Path) -> Any:
     session = onnxruntime.InferenceSession(part, providers=["CPUExecutionProvider"])
     return lambda images: session.run(["logits"], {"images": images})[0]
 
-# %% ../nbs/06_zoo.ipynb #1f2f4541
+# %% ../nbs/06_zoo.ipynb #2626e5fa
 FORMATS = ("onnx", "pt2", "safetensors")
 
 def export(
     model: Classifier, # in eval mode
     path: str | Path, # the file
-    format: str = "onnx", # or "pt2", PyTorch's exported program, or "safetensors", see `pack`
+    format: str = "onnx", # or "pt2", PyTorch's exported program, or "safetensors", see pack
     images: np.ndarray | None = None, # uint8 N×32×32×3 to compare answers on; 1,000 drawn ones if not given
 ) -> float: # largest difference of a logit
     """Write a network in another form, whole or not at all, after reading it back.
@@ -375,9 +375,9 @@ def hub_class() -> type: # a subclass of `Classifier` with from_pretrained, save
 
     return HubClassifier
 
-# %% ../nbs/06_zoo.ipynb #dbef10ed
+# %% ../nbs/06_zoo.ipynb #dc3844b5
 def for_hub(
-    model: Classifier, # as `load_pretrained` gives it
+    model: Classifier, # as load_pretrained gives it
 ) -> nn.Module: # the same network with save_pretrained and push_to_hub
     "A classifier as the Hugging Face Hub wants it."
     hub = hub_class()(dict(model.about, classes=list(model.classes), stats=model.stats))
