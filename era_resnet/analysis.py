@@ -204,13 +204,6 @@ def percent(
     "A probability in whole percent that does not claim to be certain."
     return f"{p:.0%}" if p < 0.995 else ">99%"
 
-# %% ../nbs/04_analysis.ipynb #899ceee9
-def percent(
-    p: float, # a probability
-) -> str: # such as 50%, and never 100%
-    "A probability in whole percent that does not claim to be certain."
-    return f"{p:.0%}" if p < 0.995 else ">99%"
-
 # %% ../nbs/04_analysis.ipynb #d018c372
 def plot_misclassified(
     judged: Evaluation, # of a network on the test pictures

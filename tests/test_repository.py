@@ -111,6 +111,12 @@ def test_anchors_of_links_exist(top):
     assert found
 
 
+def test_nothing_is_defined_twice(top):
+    for path in sorted((top/"era_resnet").glob("*.py")):
+        names = [node.name for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+        assert len(names) == len(set(names)), f"{path.name}: {sorted(n for n in set(names) if names.count(n) > 1)}"
+
+
 def test_sidebar_names_every_page(top):
     named = re.findall(r"href: (\S+\.ipynb)", (top/"_quarto.yml").read_text(encoding="utf-8"))
     assert sorted(set(named)) == sorted(p.relative_to(top/"nbs").as_posix() for p in notebooks(top))
