@@ -19,6 +19,7 @@ import torch
 from era_resnet.data import load_data
 from era_resnet.lrfind import find_lr
 from era_resnet.train import Recipe, change_recipe, create_model, evaluate, fit, write_csv
+from era_resnet.zoo import with_teacher
 
 SGD = dict(optimizer="sgd", weight_decay=5e-4, lr_min=0.02)
 RUNGS = { # name: changes to the best so far
@@ -39,7 +40,8 @@ def run_one(recipe, source, seed):
     "Accuracy on the holdout, and what it cost"
     recipe = replace(recipe, seed=seed)
     data = load_data(source, limit=recipe.limit, holdout=recipe.holdout, seed=seed)
-    with tempfile.TemporaryDirectory() as folder: run = fit(create_model(recipe), data, recipe, Path(folder)/"run")
+    recipe, teacher = with_teacher(recipe, data.classes)
+    with tempfile.TemporaryDirectory() as folder: run = fit(create_model(recipe), data, recipe, Path(folder)/"run", teacher=teacher)
     flipped = evaluate(run.model, data.holdout, run.recipe.stats, tta="flip")
     last = run.history[-1]
     return dict(holdout_acc=last["holdout_acc"], holdout_acc_flip=round(flipped.acc, 6), train_acc=last["train_acc"],

@@ -9,6 +9,7 @@ from pathlib import Path
 from era_resnet.custom_resnet import stages
 from era_resnet.data import load_data
 from era_resnet.train import change_recipe, create_model, fit, read_recipe, write_csv
+from era_resnet.zoo import with_teacher
 
 
 def until(run, target, flops_per_image):
@@ -20,15 +21,21 @@ def until(run, target, flops_per_image):
                 pflop=images and round(images*flops_per_image/1e15, 4), final_holdout_acc=rows[-1]["holdout_acc"], all_epochs=len(rows))
 
 
+def multiply_adds(network):
+    "Of one picture, forward"
+    return sum(row["multiply_adds"] for row in stages(network))
+
+
 def main(args):
     "A run a seed"
     rows, base = [], change_recipe(read_recipe(args.recipe), args.settings, holdout=args.holdout, data=args.data)
-    flops_per_image = 6*sum(row["multiply_adds"] for row in stages(create_model(base)))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     for seed in range(args.seeds):
         recipe = change_recipe(base, seed=seed)
         data = load_data(args.data, limit=recipe.limit, holdout=args.holdout, seed=seed)
-        run = fit(create_model(recipe), data, recipe)
+        recipe, teacher = with_teacher(recipe, data.classes)
+        flops_per_image = 6*multiply_adds(create_model(recipe)) + (2*multiply_adds(teacher) if teacher else 0)
+        run = fit(create_model(recipe), data, recipe, teacher=teacher)
         rows.append(dict(recipe=base.name, data=data.source, device=run.metrics["device"], precision=run.recipe.precision, seed=seed)
                     | until(run, args.target, flops_per_image))
         write_csv(args.out, rows)

@@ -100,7 +100,7 @@ def _prepare(name: str, settings: list[str] | None, **changes: Any) -> tuple[Any
     recipe = change_recipe(recipe, num_classes=len(data.classes))
     return create_model(recipe), data, recipe
 
-# %% ../nbs/07_cli.ipynb #fa6d653f
+# %% ../nbs/07_cli.ipynb #c960397d
 @app.command()
 @door
 def train(
@@ -122,17 +122,19 @@ def train(
     "Train a network and write a run folder with its report."
     from era_resnet.data import InputError
     from era_resnet.train import fit
+    from era_resnet.zoo import with_teacher
     if resume and not (out and (out/"recipe.json").is_file()): raise InputError(f"--resume needs --out with the folder of a run; there is no recipe.json in {out or 'it'}")
     name = recipe or (str(out/"recipe.json") if resume else "custom-resnet")
     model, pictures, chosen = _prepare(name, settings, data=data, epochs=epochs, batch_size=batch_size, seed=seed, limit=limit,
                                        holdout=holdout, device=device, accumulate=accumulate, deterministic=deterministic or None, compile=compiled or None)
-    run = fit(model, pictures, chosen, out, resume)
+    chosen, teacher = with_teacher(chosen, pictures.classes)
+    run = fit(model, pictures, chosen, out, resume, teacher)
     if not _first(): return
     from era_resnet.analysis import report # with matplotlib, which the first step needn't wait for
     typer.echo(f"test accuracy {run.metrics['test_acc']:.2%} on {len(pictures.test):,} pictures of {run.metrics['data']}")
     typer.echo(f"report: {report(run, pictures)}")
 
-# %% ../nbs/07_cli.ipynb #726b0c85
+# %% ../nbs/07_cli.ipynb #7c1830ca
 @app.command("find-lr")
 @door
 def find_rate(
@@ -151,7 +153,7 @@ def find_rate(
     from era_resnet.data import InputError
     from era_resnet.train import pick_device, resolve
     if plot and not plot.absolute().parent.is_dir(): raise InputError(f"there is no folder for the picture {plot}; make it first")
-    model, pictures, chosen = _prepare(recipe or "custom-resnet", [*(settings or ()), "lr_min=FIND", "lr_max=FIND"], data=data,
+    model, pictures, chosen = _prepare(recipe or "custom-resnet", [*(settings or ()), "teacher=null", "lr_min=FIND", "lr_max=FIND"], data=data,
                                        batch_size=batch_size, seed=seed, limit=limit, device=device, find_iterations=iterations)
     _, found = resolve(model, pictures, chosen, pick_device(chosen.device))
     typer.echo(f"lr_min={found.lr_min:.6g}\nlr_max={found.lr_max:.6g}")

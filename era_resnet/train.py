@@ -31,15 +31,15 @@ from .lrfind import LRFound, autocast, find_lr, make_optimizer, random_states, s
 __all__ = ['RECIPES', 'is_stats', 'check_recipe', 'Recipe', 'recipe_from', 'read_recipe', 'change_recipe', 'dirac_',
            'small_logits_', 'create_model', 'OneCycle', 'one_cycle', 'pick_device', 'step_seconds', 'choose_precision',
            'reliability', 'calibration_error', 'team', 'Evaluation', 'evaluate', 'write_csv', 'read_csv', 'write_json',
-           'load_checkpoint', 'save_checkpoint', 'save_weights', 'load_weights', 'train_step', 'Interrupted',
-           'stop_signals', 'Diverged', 'resolve', 'free_folder', 'Run', 'load_run', 'fit']
+           'load_checkpoint', 'save_checkpoint', 'save_weights', 'load_weights', 'distance', 'train_step',
+           'Interrupted', 'stop_signals', 'Diverged', 'resolve', 'free_folder', 'Run', 'load_run', 'fit']
 
-# %% ../nbs/03_train.ipynb #10107c2b
+# %% ../nbs/03_train.ipynb #ccd31e1b
 _CHOICES = dict(network=("custom-resnet", "compact"), init=("default", "dirac", "small-logits"), augment=("crop-flip-cutout", "crop-flip", "flip-affine-dropout"),
                 loader=("fast", "albumentations"), optimizer=("adam", "sgd"), tta=("none", "flip"), precision=("auto", "fp32", "bf16"))
 _AT_LEAST = dict(width=1, num_classes=2, limit=1, holdout=0, workers=0, epochs=1, batch_size=1, find_iterations=20,
-                 weight_decay=0, accumulate=1, seed=0, save_steps=0, save_minutes=0)
-_AT_MOST = dict(seed=2**32 - 1)
+                 weight_decay=0, teacher_share=0, accumulate=1, seed=0, save_steps=0, save_minutes=0)
+_AT_MOST = dict(seed=2**32 - 1, teacher_share=1)
 
 def is_stats(
     value: Any, # whatever came
@@ -57,7 +57,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if isinstance(value, bool): return hint is bool
     return isinstance(value, (int, float)) and math.isfinite(value) if hint is float else isinstance(value, hint)
 
-# %% ../nbs/03_train.ipynb #ae9f9850
+# %% ../nbs/03_train.ipynb #c91c484c
 def _problem(recipe: Any, name: str, hint: Any) -> str | None:
     "What a field must be if it isn't."
     value = getattr(recipe, name)
@@ -66,11 +66,12 @@ def _problem(recipe: Any, name: str, hint: Any) -> str | None:
     if name in _AT_LEAST and value is not None and value < _AT_LEAST[name]: return f"at least {_AT_LEAST[name]}"
     if name in _AT_MOST and value > _AT_MOST[name]: return f"at most {_AT_MOST[name]}"
     if name == "lr_end" and value is not None and value < 0: return "at least 0, or null"
+    if name == "temperature" and value <= 0: return "above 0"
     if name in ("lr_min", "lr_max") and (value != "FIND" if isinstance(value, str) else value <= 0): return "a number above 0, or FIND"
     if name == "peak_epoch" and not 0 < value < max(recipe.epochs, 1.5): return f"between 0 and epochs, {recipe.epochs}"
     if name in ("label_smoothing", "ema") and not 0 <= value < 1: return "at least 0 and below 1"
 
-# %% ../nbs/03_train.ipynb #671b3c05
+# %% ../nbs/03_train.ipynb #ee3ed03c
 def check_recipe(
     recipe: Any, # any values
 ) -> None:
@@ -80,6 +81,8 @@ def check_recipe(
             raise InputError(f"recipe field {name} is {getattr(recipe, name)!r}, but must be {must}")
     if "FIND" not in (recipe.lr_min, recipe.lr_max) and recipe.lr_min > recipe.lr_max:
         raise InputError(f"recipe field lr_min is {recipe.lr_min}, but must be at most lr_max, {recipe.lr_max}")
+    if "FIND" in (recipe.lr_min, recipe.lr_max) and recipe.teacher:
+        raise InputError(f"the range test knows labels only, but the recipe has the teacher {recipe.teacher}; give both rates (--set lr_min=A --set lr_max=B)")
 
 # %% ../nbs/03_train.ipynb #8b12f8a6
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class _Pictures:
     workers: int = 0 # processes that load, for the albumentations loader
     stats: Stats | None = None # mean and standard deviation; None: computed from the training pictures
 
-# %% ../nbs/03_train.ipynb #e59c4e3a
+# %% ../nbs/03_train.ipynb #f98fd109
 @dataclass(frozen=True)
 class Recipe(_Pictures):
     "Every choice of a run; raises `InputError` for values that make no sense."
@@ -115,6 +118,9 @@ class Recipe(_Pictures):
     weight_decay: float = 0.0 # decoupled
     ema: float = 0.0 # the result is a moving average of the weights that keeps this much at each step; 0: the weights themselves
     label_smoothing: float = 0.0 # share of the target that is spread over all classes
+    teacher: str | None = None # a trained network whose answers are learned beside the labels: a name, a weight file or a run folder
+    teacher_share: float = 0.9 # of its answers in the loss; the labels have the rest
+    temperature: float = 4.0 # the logits of both are divided by it, so that small probabilities count
     tta: str = "none" # at the end, judge also the mean of the logits for each picture and its mirror image: "flip"
     precision: str = "auto" # "fp32", "bf16", or "auto": the faster one here
     sync_batchnorm: bool = False # on CUDA, let BatchNorm see the pictures of all processes together?
@@ -151,11 +157,11 @@ def read_recipe(
     if not isinstance(source, dict): raise InputError(f"{path} holds no recipe: a JSON object with the fields of a recipe is needed")
     return recipe_from(source)
 
-# %% ../nbs/03_train.ipynb #26c77bb8
+# %% ../nbs/03_train.ipynb #16854681
 RECIPES = {
     "custom-resnet": Recipe(init="small-logits", weight_decay=0.1),
     "compact": Recipe(name="compact", network="compact", width=32, augment="flip-affine-dropout", epochs=30, peak_epoch=7.5, batch_size=256,
-                      optimizer="sgd", weight_decay=2e-4, lr_min=0.01, lr_max=0.2, lr_end=0.0),
+                      optimizer="sgd", weight_decay=2e-4, lr_min=0.01, lr_max=0.2, lr_end=0.0, teacher="custom-resnet"),
     "quickstart": Recipe(name="quickstart", width=16, data="synthetic", epochs=5, peak_epoch=2, batch_size=64, find_iterations=80),
     "fast": Recipe(name="fast", init="dirac", augment="crop-flip", epochs=10, peak_epoch=2.5, batch_size=256, lr_min=1e-4, lr_max=0.006, lr_end=0.0,
                    weight_decay=0.2, label_smoothing=0.1, tta="flip"),
@@ -458,25 +464,46 @@ def load_weights(
     if not whole: raise InputError(f"{path} is damaged, its checksum differs; get it again")
     return weights, about
 
-# %% ../nbs/03_train.ipynb #06865584
+# %% ../nbs/03_train.ipynb #18187bb0
+def distance(
+    logits: Tensor, # float32 N×classes
+    answers: Tensor, # float32 N×classes, the teacher's logits
+    temperature: float, # both are divided by it
+) -> Tensor: # the mean over the pictures
+    "Kullback-Leibler divergence of softened answers from the teacher's, times the temperature squared. Source: Hinton et al. 2015, section 2."
+    mine, right = ((z/temperature).log_softmax(1) for z in (logits, answers))
+    return temperature**2*F.kl_div(mine, right, reduction="batchmean", log_target=True)
+
+# %% ../nbs/03_train.ipynb #4290dc38
+def _loss(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, teacher: nn.Module | None) -> tuple[Tensor, Tensor, Tensor]:
+    "What is to become smaller, the cross-entropy with the labels, and the number of right answers."
+    with autocast(x.device, recipe.precision): logits = model(x).float()
+    loss = F.cross_entropy(logits, y, label_smoothing=recipe.label_smoothing)
+    right = (logits.detach().argmax(1) == y).sum()
+    if teacher is None: return loss, loss.detach(), right
+    with torch.no_grad(), autocast(x.device, recipe.precision): answers = teacher(x).float()
+    return torch.lerp(loss, distance(logits, answers, recipe.temperature), recipe.teacher_share), loss.detach(), right
+
+# %% ../nbs/03_train.ipynb #936278af
 def train_step(
     model: nn.Module, # in train mode
     x: Tensor, # float32 N×3×32×32
     y: Tensor, # int64 N
     optimizer: torch.optim.Optimizer, # makes the step
     schedule: LRScheduler, # sets the rate of the next step
-    recipe: Recipe, # label smoothing, precision and accumulate count here
+    recipe: Recipe, # label smoothing, precision, accumulate and what it says of a teacher count here
     share: float = 1.0, # weight of these pictures in the mean over all processes
+    teacher: nn.Module | None = None, # in eval mode
 ) -> tuple[Tensor, Tensor]: # mean loss and number of right answers, on the device
     "One step of training."
     optimizer.zero_grad(set_to_none=True)
     parts = []
     for images, labels in zip(x.tensor_split(recipe.accumulate), y.tensor_split(recipe.accumulate)):
         if not len(labels): continue # more parts than pictures
-        with autocast(x.device, recipe.precision): logits = model(images).float()
-        loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)*(len(labels)/len(y))
-        (loss*share).backward()
-        parts.append((loss.detach(), (logits.detach().argmax(1) == labels).sum()))
+        goal, loss, right = _loss(model, images, labels, recipe, teacher)
+        part = len(labels)/len(y)
+        (goal*part*share).backward()
+        parts.append((loss*part, right))
     optimizer.step()
     schedule.step()
     return sum(loss for loss, _ in parts), sum(right for _, right in parts)
@@ -505,7 +532,7 @@ def stop_signals() -> Iterator[list[int]]:
     finally:
         for s, handler in old.items(): signal.signal(s, handler)
 
-# %% ../nbs/03_train.ipynb #b68622d2
+# %% ../nbs/03_train.ipynb #12607d0d
 @dataclass
 class _State:
     "All that changes during a run."
@@ -523,6 +550,8 @@ class _State:
     average: AveragedModel | None = None # of the weights, if the recipe asks for one
     images: int = 0 # training pictures
     network: nn.Module | None = None # the model as the step calls it, if that is another: compiled, or shared by several processes
+    teacher: nn.Module | None = None # on the device, in eval mode, if there is one
+    taught_by: str = "" # its digest
     saved: float = -math.inf # when the last checkpoint was written, in seconds of `time.perf_counter`
     cost: float = 0.0 # how long that took, in seconds
 
@@ -534,8 +563,8 @@ class _State:
 class Diverged(InputError):
     "The loss, or a weight, became infinite or NaN."
 
-# %% ../nbs/03_train.ipynb #98a2d0be
-_PARTS, _PLAIN = ("model", "optimizer", "schedule", "average"), ("fingerprint", "epoch", "step", "seconds", "loss_sum", "right", "history")
+# %% ../nbs/03_train.ipynb #f62cbd7c
+_PARTS, _PLAIN = ("model", "optimizer", "schedule", "average"), ("fingerprint", "taught_by", "epoch", "step", "seconds", "loss_sum", "right", "history")
 
 def _save_state(state: _State, folder: Path) -> None:
     "Write the checkpoint of a run (the first of several processes does it); raises `Diverged` in place of keeping weights that are not finite."
@@ -601,7 +630,7 @@ def _pooled(loss_sum: float, right: int, device: torch.device) -> tuple[float, i
     distributed.all_reduce(sums)
     return sums[0].item(), int(sums[1])
 
-# %% ../nbs/03_train.ipynb #87b85200
+# %% ../nbs/03_train.ipynb #3dc5c668
 def _train_epoch(state: _State, loader: Any, folder: Path, stopped: list[int], bar: Any) -> None:
     "The rest of the epoch that `state` is in; when a signal came, save and raise `Interrupted`."
     device = next(state.model.parameters()).device
@@ -615,7 +644,7 @@ def _train_epoch(state: _State, loader: Any, folder: Path, stopped: list[int], b
         x, y = x.to(device, non_blocking=True, memory_format=torch.channels_last), y.to(device, non_blocking=True)
         lr = state.optimizer.param_groups[0]["lr"]
         share = len(y)*size/min(batch_size, state.images - state.step*batch_size) if size > 1 else 1.0
-        loss, right = train_step(network, x, y, state.optimizer, state.schedule, state.recipe, share)
+        loss, right = train_step(network, x, y, state.optimizer, state.schedule, state.recipe, share, state.teacher)
         if state.average: state.average.update_parameters(state.model)
         state.step += 1
         pending.append((loss, right, len(y), lr))
@@ -730,28 +759,36 @@ def _machine(device: torch.device) -> str:
     threads = torch.get_num_threads()
     return f"{device.type} ({models[0] if models else platform.processor() or platform.machine()}, {threads} thread{'s' if threads > 1 else ''})"
 
-# %% ../nbs/03_train.ipynb #93bdb9e9
-def _run_record(data: ImageData, device: torch.device) -> dict:
-    "What a run met: versions, device, data."
+# %% ../nbs/03_train.ipynb #9c0e1ad7
+def _run_record(data: ImageData, device: torch.device, taught_by: str = "") -> dict:
+    "What a run met: versions, device, data, the digest of its teacher."
     versions = {name: version(name) for name in ("torch", "torchvision", "albumentations", "numpy")}
     return dict(era_resnet=era_resnet.__version__, python=platform.python_version(), **versions, device=_machine(device),
                 data=data.source, fingerprint=data.fingerprint, classes=list(data.classes),
-                images=dict(train=len(data.train), holdout=len(data.holdout), test=len(data.test)))
+                images=dict(train=len(data.train), holdout=len(data.holdout), test=len(data.test)), **({"taught_by": taught_by} if taught_by else {}))
 
-# %% ../nbs/03_train.ipynb #7ee59b89
-def _begin(model: nn.Module, data: ImageData, recipe: Recipe, folder: Path, device: torch.device) -> Recipe:
+# %% ../nbs/03_train.ipynb #7b327e6d
+def _digest_of(teacher: nn.Module | None, recipe: Recipe) -> str:
+    "What tells teachers apart, or nothing without one; raises `InputError` unless there is one exactly if the recipe names one."
+    if teacher is None and recipe.teacher:
+        raise InputError(f"the recipe has the teacher {recipe.teacher}, but no network came with it; give fit its network as teacher, as era_resnet.zoo.with_teacher finds it")
+    if teacher is not None and not recipe.teacher: raise InputError("a teacher was given, but the recipe names none; name it in the recipe's teacher, or leave it out")
+    return digest(_leaves(teacher.state_dict())) if teacher is not None else ""
+
+# %% ../nbs/03_train.ipynb #32b3d544
+def _begin(model: nn.Module, data: ImageData, recipe: Recipe, folder: Path, device: torch.device, taught_by: str = "") -> Recipe:
     "Resolve the recipe, make the folder, and write what is known before the first step."
     recipe, found = resolve(model, data, recipe, device)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder/"recipe.json", asdict(recipe) | dict(run=_run_record(data, device)))
+    write_json(folder/"recipe.json", asdict(recipe) | dict(run=_run_record(data, device, taught_by)))
     if found: write_csv(folder/"lr_find.csv", [dict(lr=float(lr), loss=float(loss)) for lr, loss in zip(found.lrs, found.losses)])
     return recipe
 
-# %% ../nbs/03_train.ipynb #0ae365ed
+# %% ../nbs/03_train.ipynb #8f898f8d
 _FREE = ("device", "workers", "accumulate", "save_steps", "save_minutes") # fields that may change when a run goes on
 
-def _agree(asked: Recipe, saved: dict, data: ImageData, folder: Path) -> Recipe:
-    "The recipe of a checkpoint; raises `InputError` if the recipe asked for, the data or PyTorch differ."
+def _agree(asked: Recipe, saved: dict, data: ImageData, folder: Path, taught_by: str = "") -> Recipe:
+    "The recipe of a checkpoint; raises `InputError` if the recipe asked for, the data, the teacher or PyTorch differ."
     started = recipe_from(json.loads(saved["recipe"]))
     for f in fields(Recipe):
         was, now = getattr(started, f.name), getattr(asked, f.name)
@@ -760,6 +797,7 @@ def _agree(asked: Recipe, saved: dict, data: ImageData, folder: Path) -> Recipe:
     for name, now in (("limit", data.limit), ("holdout", len(data.holdout))):
         if getattr(started, name) != now: raise InputError(f"{folder} was started with {name}={getattr(started, name)}, but the data has {now}; load the same pictures")
     if saved["fingerprint"] != data.fingerprint: raise InputError(f"{folder} was started on other data (fingerprint {saved['fingerprint'][:12]}…), not on {data.source}")
+    if saved["taught_by"] != taught_by: raise InputError(f"{folder} was started with another teacher (digest {saved['taught_by'][:12] or 'none'}); go on with that one")
     if saved["torch"].split(".")[0] != torch.__version__.split(".")[0]: raise InputError(f"{folder} was started with PyTorch {saved['torch']}; go on with that version")
     return replace(started, **{name: getattr(asked, name) for name in _FREE})
 
@@ -837,8 +875,8 @@ def _determinism(on: bool) -> Iterator[None]:
         torch.use_deterministic_algorithms(before[0])
         torch.backends.cudnn.benchmark = before[1]
 
-# %% ../nbs/03_train.ipynb #d53ddec5
-def _fit(model: nn.Module, data: ImageData, recipe: Recipe, folder: Path, saved: dict | None) -> Run:
+# %% ../nbs/03_train.ipynb #1df787f9
+def _fit(model: nn.Module, data: ImageData, recipe: Recipe, folder: Path, saved: dict | None, teacher: nn.Module | None = None, taught_by: str = "") -> Run:
     "Train as a recipe with nothing left open says, from the beginning or from a checkpoint."
     from tqdm import tqdm
     rank, size = team()
@@ -848,7 +886,7 @@ def _fit(model: nn.Module, data: ImageData, recipe: Recipe, folder: Path, saved:
     optimizer = make_optimizer(model, recipe, recipe.lr_min)
     schedule = one_cycle(optimizer, recipe.lr_min, recipe.lr_max, recipe.epochs, recipe.peak_epoch, len(batches), recipe.cycle_betas, recipe.lr_end)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True) if recipe.ema else None
-    state = _State(model, optimizer, schedule, recipe, data.fingerprint, average=average, images=len(data.train), network=_network(model, recipe))
+    state = _State(model, optimizer, schedule, recipe, data.fingerprint, average=average, images=len(data.train), network=_network(model, recipe), teacher=teacher, taught_by=taught_by)
     if saved: _load_state(state, saved)
     else: _save_state(state, folder)
     if rank > 0: state.loss_sum, state.right = 0.0, 0 # the first process has the sums of all
@@ -920,13 +958,14 @@ def _from_first(make: Callable[[], Any]) -> Any:
     if box[1]: raise InputError(box[1])
     return box[0]
 
-# %% ../nbs/03_train.ipynb #c90c3bed
+# %% ../nbs/03_train.ipynb #2ff0c306
 def fit(
     model: nn.Module, # is trained
     data: ImageData, # what it learns from and is judged on
     recipe: Recipe, # every choice
     out: str | Path | None = None, # run folder; None: runs/NAME, runs/NAME-2, …
     resume: bool = False, # go on with the run in `out`?
+    teacher: nn.Module | None = None, # the network that the recipe's teacher names; it takes the same normalised pictures
 ) -> Run: # the finished run
     """Train a network and write the run folder; the last epoch is the result.
 
@@ -938,11 +977,13 @@ def fit(
         else: folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder) if team()[0] == 0 else nullcontext(), _determinism(recipe.deterministic):
             for seed in (random.seed, np.random.seed, torch.manual_seed): seed(recipe.seed)
-            begin = lambda: (_begin(model, data, recipe, folder, device), None)
-            go_on = lambda: (_agree(recipe, saved := load_checkpoint(folder/"checkpoint.pt"), data, folder), saved)
+            taught_by = _digest_of(teacher, recipe)
+            begin = lambda: (_begin(model, data, recipe, folder, device, taught_by), None)
+            go_on = lambda: (_agree(recipe, saved := load_checkpoint(folder/"checkpoint.pt"), data, folder, taught_by), saved)
             try:
                 settled, saved = _from_first(go_on if resume else begin)
-                return _fit(model.to(device, memory_format=torch.channels_last), data, replace(settled, device=str(device)), folder, saved)
+                if teacher is not None: teacher = teacher.to(device, memory_format=torch.channels_last).eval()
+                return _fit(model.to(device, memory_format=torch.channels_last), data, replace(settled, device=str(device)), folder, saved, teacher, taught_by)
             except RuntimeError as e:
                 if (said := _explained(e, recipe, folder)) is e: raise
                 raise said from e

@@ -184,3 +184,11 @@ def test_it_fits_a_phone_and_names_every_control(page):
     nameless = page.eval_on_selector_all("button, input, canvas", """all => all.filter(e =>
         !(e.textContent.trim() || e.ariaLabel || e.getAttribute("aria-labelledby") || e.querySelector("img[alt]") || e.labels?.length)).length""")
     assert nameless == 0
+
+
+@pytest.mark.parametrize("system, chosen, is_dark", [("light", None, False), ("dark", None, True), ("light", "alternate", True), ("dark", "default", False)])
+def test_it_is_as_dark_as_the_book(page, system, chosen, is_dark):
+    page.emulate_media(color_scheme=system)
+    page.evaluate("c => c ? localStorage.setItem('quarto-color-scheme', c) : localStorage.clear()", chosen)
+    page.reload()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == ("rgb(27, 34, 38)" if is_dark else "rgb(255, 255, 255)")

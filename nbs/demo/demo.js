@@ -134,6 +134,13 @@ function stopCamera() {
   $("camera").textContent = "Use the camera";
 }
 
+/** Light or dark as was chosen on the book's pages, else as the system says. */
+function dress() {
+  const chosen = localStorage.getItem("quarto-color-scheme");
+  if (chosen) document.documentElement.style.colorScheme = chosen === "alternate" ? "dark" : "light";
+}
+
+dress();
 $("load").addEventListener("click", load);
 $("camera").addEventListener("click", camera);
 $("file").addEventListener("change", (event) => event.target.files.length && take(event.target.files[0]));
