@@ -57,7 +57,7 @@ Limit = Annotated[Optional[int], typer.Option("--limit", metavar="N", help="keep
 Holdout = Annotated[Optional[int], typer.Option("--holdout", metavar="N", help="set N training pictures apart and judge on them until the end")]
 Seed = Annotated[Optional[int], typer.Option("--seed", metavar="N", help="of everything")]
 
-# %% ../nbs/07_cli.ipynb #4b623a38
+# %% ../nbs/07_cli.ipynb #d189357c
 BatchSize = Annotated[Optional[int], typer.Option("--batch-size", metavar="N", help="pictures in a step")]
 Epochs = Annotated[Optional[int], typer.Option("--epochs", metavar="N", help="how often each picture is seen; the peak moves in proportion")]
 Out = Annotated[Optional[Path], typer.Option("--out", metavar="DIR", help="run folder; left out: runs/NAME, runs/NAME-2, …")]
@@ -74,7 +74,7 @@ Labels = Annotated[Optional[Path], typer.Option("--labels", metavar="FILE.npy", 
 Tta = Annotated[str, typer.Option("--tta", metavar="none|flip", help="flip: the mean of the logits for a picture and its mirror image")]
 Pictures = Annotated[list[Path], typer.Argument(metavar="FILE…", help="pictures, and folders of pictures")]
 Top = Annotated[int, typer.Option("--top", metavar="N", help="classes for each picture")]
-Exported = Annotated[str, typer.Argument(metavar="RUN|FILE|NAME", help="a run folder, a .safetensors file, or compact")]
+Exported = Annotated[str, typer.Argument(metavar="RUN|FILE|NAME", help="a run folder, a .safetensors file, compact, or custom-resnet")]
 OutFile = Annotated[Path, typer.Argument(metavar="OUT", help="the file to write")]
 Form = Annotated[str, typer.Option("--format", metavar="onnx|pt2|safetensors", help="ONNX, PyTorch's exported program, or packed weights")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
@@ -159,7 +159,7 @@ def find_rate(
     typer.echo(f"lr_min={found.lr_min:.6g}\nlr_max={found.lr_max:.6g}")
     if plot: save_figure(found.plot(), plot)
 
-# %% ../nbs/07_cli.ipynb #5c992ffb
+# %% ../nbs/07_cli.ipynb #8ccacd40
 def _judged_pictures(model: Any, data: str | None, labels: Path | None, limit: int | None) -> tuple[Any, str, str]:
     "Test pictures, the name of their source and its fingerprint: the network's own, those of `--data`, or two .npy files."
     from era_resnet.data import InputError, digest, load_data
@@ -169,13 +169,16 @@ def _judged_pictures(model: Any, data: str | None, labels: Path | None, limit: i
         pair = load_pair(data, labels, len(model.classes))
         pair = pair.take(slice(limit))
         return pair, Path(data).name, digest(dict(images=pair.images, labels=pair.labels))
+    place = recipe.get("data", "cifar10")
+    if not data and place not in ("cifar10", "synthetic") and not Path(place).exists():
+        raise InputError(f"the pictures that these weights were judged on ({model.about.get('data')}) are not at {place}; name some with --data, such as --data cifar10")
     own = dict(limit=recipe.get("limit") if limit is None else limit, holdout=recipe.get("holdout", 0), seed=recipe.get("seed", 0))
-    found = load_data(data or recipe.get("data", "cifar10"), **(dict(limit=limit) if data else own))
+    found = load_data(data or place, **(dict(limit=limit) if data else own))
     if found.classes != model.classes:
         raise InputError(f"{found.source} has the classes {', '.join(found.classes)}, but the network knows {', '.join(model.classes)}")
     return found.test, found.source, found.fingerprint
 
-# %% ../nbs/07_cli.ipynb #68afe102
+# %% ../nbs/07_cli.ipynb #6d3a99e0
 @app.command()
 @door
 def evaluate(
@@ -187,7 +190,7 @@ def evaluate(
     tta: Tta = "none", # "flip": judge the mean for a picture and its mirror image
     as_json: AsJson = False, # JSON in place of text?
 ) -> None:
-    "Judge a network on test pictures: its own, or those of `--data`."
+    "Judge a network on test pictures: those of its run, or of `--data`."
     from tabulate import tabulate
     from era_resnet.analysis import judge
     from era_resnet.data import InputError

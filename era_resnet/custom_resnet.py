@@ -27,11 +27,11 @@ class ConvBlock(nn.Sequential):
         layers |= dict(bn=nn.BatchNorm2d(c_out), relu=nn.ReLU(inplace=True))
         super().__init__(layers)
 
-# %% ../nbs/00_model.ipynb #6089c674
+# %% ../nbs/00_model.ipynb #289aa1ce
 class ResBlock(nn.Module):
-    """X + R(X), where R is two `ConvBlock`s of the same width: N×C×H×W stays N×C×H×W.
+    """X + R(X), where R is two `ConvBlock`s of the same width, each with its ReLU: N×C×H×W stays N×C×H×W.
 
-    Source: He et al. 2015, Deep Residual Learning for Image Recognition, section 3."""
+    Source: He et al. 2015, Deep Residual Learning for Image Recognition, section 3, where the last ReLU comes after the sum."""
     def __init__(self,
         channels: int, # channels in, between and out
     ):
@@ -81,7 +81,7 @@ class CustomResNet(nn.Module):
         "Probabilities N×num_classes: the softmax of the logits, in the mode (train or eval) that the model is in."
         return self(x).softmax(dim=1)
 
-# %% ../nbs/00_model.ipynb #78476572
+# %% ../nbs/00_model.ipynb #5e82a851
 def receptive_field(
     layers: nn.Module, # a stage; its convolutions and poolings in the order of their definition
     field: int = 1, # receptive field of the stage's input, in pixels
@@ -90,6 +90,7 @@ def receptive_field(
     "Receptive field and step in pixels of the picture after `layers` (square kernels)."
     first = lambda v: v[0] if isinstance(v, tuple) else v
     for m in layers.modules():
+        if isinstance(m, nn.AdaptiveAvgPool2d): field, step = field + 32 - step, 32 # all places of a picture 32 pixels wide, to one
         if not isinstance(m, (nn.Conv2d, nn.MaxPool2d)): continue
         field += (first(m.kernel_size) - 1) * first(m.dilation) * step
         step *= first(m.stride)

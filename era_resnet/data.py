@@ -502,7 +502,7 @@ def load_data(
     "Load a data set, from the cache if it was decoded before; raises `InputError` for what can't be read."
     return replace(_restrict(_load_all(str(source), cache_dir(root)), limit, holdout, seed), origin=str(source))
 
-# %% ../nbs/01_data.ipynb #60b69510
+# %% ../nbs/01_data.ipynb #a6936551
 CIFAR10_STATS = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)) # mean and standard deviation, RGB in 0–1
 
 def channel_stats(
@@ -513,7 +513,7 @@ def channel_stats(
     counts = np.stack([torch.bincount(pixels[:, c].contiguous(), minlength=256).numpy() for c in range(3)])
     value, share = np.arange(256)/255, counts/counts.sum(1, keepdims=True)
     mean = share @ value
-    std = np.sqrt(np.maximum(share @ value**2 - mean**2, 1/255**2)) # a channel that never changes is left as it is
+    std = np.sqrt(np.maximum(share @ value**2 - mean**2, 1/255**2)) # a channel that never changes gets the deviation of one step
     return tuple(mean.round(6).tolist()), tuple(std.round(6).tolist())
 
 # %% ../nbs/01_data.ipynb #826441f3

@@ -96,7 +96,7 @@ class _Pictures:
     workers: int = 0 # processes that load, for the albumentations loader
     stats: Stats | None = None # mean and standard deviation; None: computed from the training pictures
 
-# %% ../nbs/03_train.ipynb #f98fd109
+# %% ../nbs/03_train.ipynb #b8d33073
 @dataclass(frozen=True)
 class Recipe(_Pictures):
     "Every choice of a run; raises `InputError` for values that make no sense."
@@ -115,7 +115,7 @@ class Recipe(_Pictures):
     find_iterations: int = 100 # steps of the range test
     optimizer: str = "adam" # or "sgd", with Nesterov's momentum
     cycle_betas: bool = False # move Adam's first beta against the rate, from 0.95 to 0.85 and back?
-    weight_decay: float = 0.0 # decoupled
+    weight_decay: float = 0.0 # decoupled from the gradient with adam, a part of it with sgd
     ema: float = 0.0 # the result is a moving average of the weights that keeps this much at each step; 0: the weights themselves
     label_smoothing: float = 0.0 # share of the target that is spread over all classes
     teacher: str | None = None # a trained network whose answers are learned beside the labels: a name, a weight file or a run folder
@@ -157,11 +157,11 @@ def read_recipe(
     if not isinstance(source, dict): raise InputError(f"{path} holds no recipe: a JSON object with the fields of a recipe is needed")
     return recipe_from(source)
 
-# %% ../nbs/03_train.ipynb #16854681
+# %% ../nbs/03_train.ipynb #26c77bb8
 RECIPES = {
     "custom-resnet": Recipe(init="small-logits", weight_decay=0.1),
     "compact": Recipe(name="compact", network="compact", width=32, augment="flip-affine-dropout", epochs=30, peak_epoch=7.5, batch_size=256,
-                      optimizer="sgd", weight_decay=2e-4, lr_min=0.01, lr_max=0.2, lr_end=0.0, teacher="custom-resnet"),
+                      optimizer="sgd", weight_decay=2e-4, lr_min=0.01, lr_max=0.2, lr_end=0.0),
     "quickstart": Recipe(name="quickstart", width=16, data="synthetic", epochs=5, peak_epoch=2, batch_size=64, find_iterations=80),
     "fast": Recipe(name="fast", init="dirac", augment="crop-flip", epochs=10, peak_epoch=2.5, batch_size=256, lr_min=1e-4, lr_max=0.006, lr_end=0.0,
                    weight_decay=0.2, label_smoothing=0.1, tta="flip"),
@@ -474,15 +474,15 @@ def distance(
     mine, right = ((z/temperature).log_softmax(1) for z in (logits, answers))
     return temperature**2*F.kl_div(mine, right, reduction="batchmean", log_target=True)
 
-# %% ../nbs/03_train.ipynb #4290dc38
+# %% ../nbs/03_train.ipynb #cce3611b
 def _loss(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, teacher: nn.Module | None) -> tuple[Tensor, Tensor, Tensor]:
-    "What is to become smaller, the cross-entropy with the labels, and the number of right answers."
+    "What is to become smaller, the plain cross-entropy with the labels, and the number of right answers."
     with autocast(x.device, recipe.precision): logits = model(x).float()
     loss = F.cross_entropy(logits, y, label_smoothing=recipe.label_smoothing)
-    right = (logits.detach().argmax(1) == y).sum()
-    if teacher is None: return loss, loss.detach(), right
+    plain, right = F.cross_entropy(logits.detach(), y), (logits.detach().argmax(1) == y).sum()
+    if teacher is None: return loss, plain, right
     with torch.no_grad(), autocast(x.device, recipe.precision): answers = teacher(x).float()
-    return torch.lerp(loss, distance(logits, answers, recipe.temperature), recipe.teacher_share), loss.detach(), right
+    return torch.lerp(loss, distance(logits, answers, recipe.temperature), recipe.teacher_share), plain, right
 
 # %% ../nbs/03_train.ipynb #936278af
 def train_step(
@@ -630,7 +630,7 @@ def _pooled(loss_sum: float, right: int, device: torch.device) -> tuple[float, i
     distributed.all_reduce(sums)
     return sums[0].item(), int(sums[1])
 
-# %% ../nbs/03_train.ipynb #3dc5c668
+# %% ../nbs/03_train.ipynb #11b7f899
 def _train_epoch(state: _State, loader: Any, folder: Path, stopped: list[int], bar: Any) -> None:
     "The rest of the epoch that `state` is in; when a signal came, save and raise `Interrupted`."
     device = next(state.model.parameters()).device
@@ -653,7 +653,7 @@ def _train_epoch(state: _State, loader: Any, folder: Path, stopped: list[int], b
             _settle(state, pending, folder)
             speed = (state.step - first)*batch_size/(time.perf_counter() - start)
             bar.set_postfix_str(f"loss {loss.item():.3f}, accuracy {right.item()/len(y):.1%}, rate {lr:.1e}, {speed:.0f} images/s", refresh=False)
-        if size > 1 and state.step % look: continue # together, they look up only now and then
+        if size > 1 and state.step % look and state.step < len(loader): continue # together, they look up only now and then, and after the last step
         signum, due = _agreed(stopped[0] if stopped else 0, _due(state.recipe, state.step, time.perf_counter() - saved), device)
         if signum or due:
             _settle(state, pending, folder)
@@ -784,7 +784,7 @@ def _begin(model: nn.Module, data: ImageData, recipe: Recipe, folder: Path, devi
     if found: write_csv(folder/"lr_find.csv", [dict(lr=float(lr), loss=float(loss)) for lr, loss in zip(found.lrs, found.losses)])
     return recipe
 
-# %% ../nbs/03_train.ipynb #8f898f8d
+# %% ../nbs/03_train.ipynb #f4aa86b0
 _FREE = ("device", "workers", "accumulate", "save_steps", "save_minutes") # fields that may change when a run goes on
 
 def _agree(asked: Recipe, saved: dict, data: ImageData, folder: Path, taught_by: str = "") -> Recipe:
@@ -792,7 +792,7 @@ def _agree(asked: Recipe, saved: dict, data: ImageData, folder: Path, taught_by:
     started = recipe_from(json.loads(saved["recipe"]))
     for f in fields(Recipe):
         was, now = getattr(started, f.name), getattr(asked, f.name)
-        if f.name in ("data", "limit", "holdout", "num_classes", *_FREE) or now in ("FIND", "auto", None) or now == was: continue
+        if f.name in ("data", "limit", "holdout", "num_classes", *_FREE) or now in ("FIND", "auto") or (now is None and f.name == "stats") or now == was: continue
         raise InputError(f"{folder} was started with {f.name}={was}, not {now}; leave that out, or start another run with another --out")
     for name, now in (("limit", data.limit), ("holdout", len(data.holdout))):
         if getattr(started, name) != now: raise InputError(f"{folder} was started with {name}={getattr(started, name)}, but the data has {now}; load the same pictures")
@@ -818,14 +818,17 @@ def _weights_so_far(saved: dict) -> dict[str, Tensor]:
     if "average" not in saved: return saved["model"]
     return {name.removeprefix("module."): value for name, value in saved["average"].items() if name != "n_averaged"}
 
-# %% ../nbs/03_train.ipynb #4453a46b
+# %% ../nbs/03_train.ipynb #52bd7af8
 def _read_run(folder: Path) -> Run:
     "The files of a run folder that has them."
     read_json = lambda name: json.loads((folder/name).read_text(encoding="utf-8"))
     recipe, finished = read_recipe(folder/"recipe.json"), (folder/"metrics.json").is_file()
     model = create_model(recipe)
-    model.load_state_dict(load_weights(folder/"model.safetensors")[0] if finished else _weights_so_far(load_checkpoint(folder/"checkpoint.pt")))
-    return Run(folder, recipe, read_csv(folder/"history.csv"), read_json("metrics.json") if finished else {}, model.eval(), read_json("recipe.json")["run"])
+    saved = {} if finished else load_checkpoint(folder/"checkpoint.pt")
+    model.load_state_dict(load_weights(folder/"model.safetensors")[0] if finished else _weights_so_far(saved))
+    history = read_csv(folder/"history.csv") if finished else saved["history"] # which may be an epoch or more behind
+    if not history: raise InputError(f"the run in {folder} has not saved its first epoch; go on with it by --resume")
+    return Run(folder, recipe, history, read_json("metrics.json") if finished else {}, model.eval(), read_json("recipe.json")["run"])
 
 # %% ../nbs/03_train.ipynb #aa829557
 def load_run(
@@ -875,14 +878,15 @@ def _determinism(on: bool) -> Iterator[None]:
         torch.use_deterministic_algorithms(before[0])
         torch.backends.cudnn.benchmark = before[1]
 
-# %% ../nbs/03_train.ipynb #1df787f9
+# %% ../nbs/03_train.ipynb #68d88f5d
 def _fit(model: nn.Module, data: ImageData, recipe: Recipe, folder: Path, saved: dict | None, teacher: nn.Module | None = None, taught_by: str = "") -> Run:
     "Train as a recipe with nothing left open says, from the beginning or from a checkpoint."
     from tqdm import tqdm
     rank, size = team()
     batches, _ = loaders(data, recipe, recipe.device, team())
-    if len(data.train) % recipe.batch_size in range(1, size):
-        raise InputError(f"the last batch of an epoch has {len(data.train) % recipe.batch_size} pictures, too few for {size} processes; change batch_size")
+    smallest = min(len(data.train) % recipe.batch_size or recipe.batch_size, len(data.train))
+    if size > 1 and smallest < size*recipe.accumulate:
+        raise InputError(f"the smallest batch of an epoch has {smallest} pictures, too few for {size} processes and accumulate={recipe.accumulate}; change batch_size")
     optimizer = make_optimizer(model, recipe, recipe.lr_min)
     schedule = one_cycle(optimizer, recipe.lr_min, recipe.lr_max, recipe.epochs, recipe.peak_epoch, len(batches), recipe.cycle_betas, recipe.lr_end)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True) if recipe.ema else None

@@ -173,7 +173,7 @@ def _bytes(values: np.ndarray, name: str) -> np.ndarray:
     if values.dtype.kind == "f" and np.isfinite(values).all() and values.size and values.min() >= 0 and values.max() <= 1: return (255*values).round().astype(np.uint8)
     raise InputError(f"{name} holds {values.dtype} numbers that are no picture; give uint8, or floats from 0 to 1")
 
-# %% ../nbs/06_zoo.ipynb #d776ef0c
+# %% ../nbs/06_zoo.ipynb #e592599f
 def _split(item: Any, name: str) -> list[Any]:
     "An array or tensor of one or many pictures as a list of pictures for Pillow."
     from PIL import Image
@@ -183,9 +183,10 @@ def _split(item: Any, name: str) -> list[Any]:
         raise InputError(f"{name} of shape {shape} is no picture; give H×W, H×W×3 or N×H×W×3 (tensors: 3×H×W or N×3×H×W)")
     values = _bytes(values, name)
     many = values if values.ndim == 4 else values[None]
+    if not len(many): raise InputError(f"{name} holds no picture; give at least one")
     return [Image.fromarray(v[..., 0] if v.ndim == 3 and v.shape[-1] == 1 else v) for v in np.ascontiguousarray(many)]
 
-# %% ../nbs/06_zoo.ipynb #36d1282b
+# %% ../nbs/06_zoo.ipynb #f0c48475
 def _sized(img: Any, name: str) -> Any:
     "A Pillow picture of a size that makes sense."
     if min(img.size) < MIN_SIDE: raise InputError(f"{name} has {img.width}×{img.height} pixels, too few to show anything; give at least {MIN_SIDE}×{MIN_SIDE}")
@@ -195,6 +196,7 @@ def _sized(img: Any, name: str) -> Any:
 def _file_pictures(path: Path) -> np.ndarray:
     "uint8 1×32×32×3 of a file."
     from PIL import Image
+    if path.is_dir(): raise InputError(f"{path} is a folder; picture_files names the pictures in it")
     if not path.is_file(): raise InputError(f"there is no picture {path}")
     try: content = path.read_bytes()
     except OSError as e: raise InputError(f"{path} can't be read ({e.strerror}); check its permissions") from e
@@ -243,15 +245,15 @@ def predict(
         out += [Prediction(tuple(model.classes[i] for i in row), tuple(p)) for row, p in zip(index.tolist(), values.tolist())]
     return out
 
-# %% ../nbs/06_zoo.ipynb #513f4eeb
+# %% ../nbs/06_zoo.ipynb #3e0fe278
 def picture_files(
     paths: Sequence[str | Path], # files, and folders of files
 ) -> list[Path]: # files; those of a folder are sorted by name, and have an ending that Pillow knows
     "The picture files meant; raises `InputError` for a folder without any."
     from PIL import Image
-    out, endings = [], Image.registered_extensions()
+    out, endings = [], {ending for ending, form in Image.registered_extensions().items() if form in Image.OPEN}
     for path in map(Path, paths):
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in endings and not p.name.startswith(".")) if path.is_dir() else [path]
+        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in endings and not p.name.startswith(".") and p.is_file()) if path.is_dir() else [path]
         if not inside: raise InputError(f"there are no pictures in the folder {path}; name others")
         out += inside
     return out
@@ -322,7 +324,7 @@ def export(
         answers = (_to_onnx if format == "onnx" else _to_pt2)(model, part)
         return _agrees(largest_difference(answers, model, images), 1e-4, format)
 
-# %% ../nbs/06_zoo.ipynb #a73f5b23
+# %% ../nbs/06_zoo.ipynb #18cf272c
 _CARD = """# {name}: {parameters:,} parameters, trained on {data}
 
 {network}, trained by [era_resnet]({home}) with its recipe `{recipe}`.
@@ -333,7 +335,7 @@ _CARD = """# {name}: {parameters:,} parameters, trained on {data}
 |---|---|---|
 | {acc} | {data} | {epochs} |
 
-The network of the last epoch; the test pictures chose nothing.
+The network of the last epoch, not the best one.
 
 ## What it is for
 
@@ -343,25 +345,28 @@ called one of them all the same, often with confidence. It is not made for decis
 
 ## What it learned from
 
-{data}, fingerprint `{fingerprint}`. CIFAR-10 (Krizhevsky 2009) was collected from the web in 2008 by search words; what
-such pictures show, and how they were labelled then, is in these weights.
+{data}, fingerprint `{fingerprint}`. {origin}
 
 ## How to use it
 
 ```python
-from era_resnet.zoo import load_pretrained, predict
-print(predict("picture.jpg", load_pretrained("{name}")))
+from era_resnet.zoo import {loader}, predict
+print(predict("picture.jpg", {load}))
 ```
 """
+_TINY_IMAGES = """CIFAR-10 (Krizhevsky 2009) is a labelled part of the 80 Million Tiny Images, which were gathered from the
+web by search words and withdrawn by their authors in 2020; what such pictures show, and how they were found and labelled then, is in these weights."""
 
-# %% ../nbs/06_zoo.ipynb #b2223e69
+# %% ../nbs/06_zoo.ipynb #439d1ea2
 def model_card(
     model: Classifier, # with `about` from a run
+    published: str | None = None, # its name in `PRETRAINED`; None: a network as the Hub hands it on
 ) -> str: # Markdown
     "What people should know before they use a network: result, purpose, limits, data."
     recipe, about = model.about.get("recipe", {}), model.about
     acc = f"{about['test_acc']:.2%}" if "test_acc" in about else "not measured"
-    return _CARD.format(name=recipe.get("name", "network"), network=type(model.network).__name__, recipe=recipe.get("name"), acc=acc,
+    loader, load = ("load_pretrained", f'load_pretrained("{published}")') if published else ("hub_class", 'hub_class().from_pretrained("OWNER/NAME")')
+    return _CARD.format(name=recipe.get("name", "network"), loader=loader, load=load, origin=_TINY_IMAGES*str(about.get("data")).startswith("CIFAR-10"), network=type(model.network).__name__, recipe=recipe.get("name"), acc=acc,
                         parameters=sum(p.numel() for p in model.network.parameters()), classes=", ".join(model.classes),
                         data=about.get("data"), fingerprint=about.get("fingerprint"), epochs=recipe.get("epochs"),
                         home=_home())
@@ -396,7 +401,7 @@ def for_hub(
     hub.network.load_state_dict(model.network.state_dict())
     return hub
 
-# %% ../nbs/06_zoo.ipynb #0f29fec3
+# %% ../nbs/06_zoo.ipynb #53492685
 def load_pair(
     images: str | Path, # .npy file, uint8 N×32×32×3
     labels: str | Path, # .npy file, whole numbers N
@@ -408,6 +413,7 @@ def load_pair(
         if not path.is_file(): raise InputError(f"there is no file {path}; give pictures and labels as two .npy files")
         try: arrays.append(np.load(path, mmap_mode="r", allow_pickle=False))
         except (ValueError, OSError, EOFError) as e: raise InputError(f"{path} is no .npy file of numbers, or it is cut off; get it again") from e
+        if not isinstance(arrays[-1], np.ndarray): raise InputError(f"{path} is an archive of arrays; give pictures and labels as two .npy files")
     pixels, numbers = arrays
     if pixels.dtype != np.uint8 or pixels.shape[1:] != (32, 32, 3) or not len(pixels): raise InputError(f"{images} holds {pixels.dtype} of shape {pixels.shape}; uint8 N×32×32×3 is needed")
     if numbers.dtype.kind not in "iu" or numbers.shape != pixels.shape[:1]: raise InputError(f"{labels} holds {numbers.dtype} of shape {numbers.shape}; {len(pixels):,} whole numbers are needed")

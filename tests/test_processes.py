@@ -108,8 +108,10 @@ main()
 
 
 def test_bad_input_is_said_once(tmp_path):
-    result = together(tmp_path, *SMALL, "--set", "batch_size=403", "--out", "run")
-    assert result.returncode != 0 and result.stderr.count("era-resnet: the last batch of an epoch has 1 pictures, too few for 2 processes") == 1, result.stderr[-2000:]
+    for settings, says in [(["batch_size=403"], "the smallest batch of an epoch has 1 pictures, too few for 2 processes"),
+                           (["batch_size=133", "accumulate=3"], "the smallest batch of an epoch has 5 pictures, too few for 2 processes and accumulate=3")]:
+        result = together(tmp_path, *SMALL, *(word for setting in settings for word in ("--set", setting)), "--out", "run")
+        assert result.returncode != 0 and result.stderr.count(f"era-resnet: {says}") == 1, result.stderr[-2000:]
 
 
 def test_shared_batchnorm_is_refused_where_it_cannot_work(tmp_path):

@@ -63,6 +63,23 @@ def test_a_stopped_run_saves_says_how_to_go_on_and_ends_the_same(whole, era, tmp
     same(whole, tmp_path/"stopped")
 
 
+def test_a_taught_run_goes_on_with_its_teacher(whole, era, tmp_path):
+    lesson = [*SMALL, "--set", "width=4", "--set", f"teacher={whole}"]
+    taught = era(*lesson, "--out", "taught")
+    assert taught.returncode == 0 and len(json.loads((tmp_path/"taught"/"recipe.json").read_text())["run"]["taught_by"]) == 64, taught.stderr
+    process = subprocess.Popen([sys.executable, "-m", "era_resnet.cli", *lesson, "--out", "stopped"], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    wait_for_first_epoch(process, tmp_path/"stopped")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=120) == 143
+    hidden = whole.rename(tmp_path/"elsewhere")
+    lost = era("train", "--resume", "--out", "stopped")
+    assert lost.returncode == 2 and f"there are no weights '{whole}'" in lost.stderr and "Traceback" not in lost.stderr
+    hidden.rename(whole)
+    resumed = era("train", "--resume", "--out", "stopped")
+    assert resumed.returncode == 0, resumed.stderr
+    same(tmp_path/"taught", tmp_path/"stopped")
+
+
 def test_a_second_ctrl_c_ends_the_program_at_once(tmp_path):
     code = f"""
 import sys, time
