@@ -61,7 +61,7 @@ def test_other_bytes_from_the_server_are_refused(published, tmp_path):
 def test_without_a_network_a_sentence_says_what_to_do(published):
     published.shutdown()
     published.server_close()
-    with pytest.raises(InputError, match="--weights, or train them"): zoo.load_pretrained("far")
+    with pytest.raises(InputError, match="name a file or a run folder in their place, or train them"): zoo.load_pretrained("far")
 
 
 def test_packaged_weights_are_those_that_are_listed(top):
