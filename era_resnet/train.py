@@ -474,12 +474,13 @@ def distance(
     mine, right = ((z/temperature).log_softmax(1) for z in (logits, answers))
     return temperature**2*F.kl_div(mine, right, reduction="batchmean", log_target=True)
 
-# %% ../nbs/03_train.ipynb #cce3611b
+# %% ../nbs/03_train.ipynb #98b63730
 def _loss(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, teacher: nn.Module | None) -> tuple[Tensor, Tensor, Tensor]:
     "What is to become smaller, the plain cross-entropy with the labels, and the number of right answers."
     with autocast(x.device, recipe.precision): logits = model(x).float()
     loss = F.cross_entropy(logits, y, label_smoothing=recipe.label_smoothing)
-    plain, right = F.cross_entropy(logits.detach(), y), (logits.detach().argmax(1) == y).sum()
+    plain = F.cross_entropy(logits.detach(), y) if recipe.label_smoothing else loss.detach()
+    right = (logits.detach().argmax(1) == y).sum()
     if teacher is None: return loss, plain, right
     with torch.no_grad(), autocast(x.device, recipe.precision): answers = teacher(x).float()
     return torch.lerp(loss, distance(logits, answers, recipe.temperature), recipe.teacher_share), plain, right
