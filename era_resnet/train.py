@@ -631,11 +631,16 @@ def _pooled(loss_sum: float, right: int, device: torch.device) -> tuple[float, i
     distributed.all_reduce(sums)
     return sums[0].item(), int(sums[1])
 
-# %% ../nbs/03_train.ipynb #11b7f899
+# %% ../nbs/03_train.ipynb #357d1ac7
+def _look_every(device: torch.device) -> int:
+    "Steps between two looks at what the device has computed."
+    return 1 if device.type == "cpu" else 50
+
+# %% ../nbs/03_train.ipynb #d8b7db1a
 def _train_epoch(state: _State, loader: Any, folder: Path, stopped: list[int], bar: Any) -> None:
     "The rest of the epoch that `state` is in; when a signal came, save and raise `Interrupted`."
     device = next(state.model.parameters()).device
-    look, pending, start, first = 1 if device.type == "cpu" else 50, [], time.perf_counter(), state.step
+    look, pending, start, first = _look_every(device), [], time.perf_counter(), state.step
     batch_size, (rank, size) = state.recipe.batch_size, team()
     loader.set_epoch(state.epoch, state.step)
     saved = time.perf_counter()

@@ -87,6 +87,25 @@ main()
     assert float(row(tmp_path/"run")["train_acc"]) == pytest.approx(float(row(pair[0]/"one")["train_acc"]), rel=1e-5), "sums of before and after"
 
 
+def test_a_signal_is_seen_at_the_end_of_an_epoch_that_is_shorter_than_the_looks(tmp_path):
+    code = """
+import os, signal, sys
+import era_resnet.train as t
+real, calls = t.train_step, []
+def stop(*args):
+    calls.append(1)
+    if len(calls) == 4 and os.environ["RANK"] == "1": os.kill(os.getpid(), signal.SIGTERM)
+    return real(*args)
+t.train_step, t._look_every = stop, lambda device: 50
+from era_resnet.cli import main
+main()
+"""
+    (tmp_path/"stopping.py").write_text(code)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "stopping.py", *SMALL, "--set", "epochs=2", "--out", "run"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=ONE_THREAD)
+    assert result.returncode != 0 and "stopped and saved after step 11 of epoch 1" in result.stderr, result.stderr[-3000:]
+
+
 def test_one_process_dies(tmp_path):
     code = """
 import os, signal, sys

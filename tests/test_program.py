@@ -74,6 +74,10 @@ def test_a_taught_run_goes_on_with_its_teacher(whole, era, tmp_path):
     hidden = whole.rename(tmp_path/"elsewhere")
     lost = era("train", "--resume", "--out", "stopped")
     assert lost.returncode == 2 and f"there are no weights '{whole}'" in lost.stderr and "Traceback" not in lost.stderr
+    shutil.copytree(tmp_path/"taught", whole)
+    other = era("train", "--resume", "--out", "stopped")
+    assert other.returncode == 2 and "was started with another teacher" in other.stderr, other.stderr
+    shutil.rmtree(whole)
     hidden.rename(whole)
     resumed = era("train", "--resume", "--out", "stopped")
     assert resumed.returncode == 0, resumed.stderr
