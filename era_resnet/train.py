@@ -71,7 +71,7 @@ def _problem(recipe: Any, name: str, hint: Any) -> str | None:
     if name == "peak_epoch" and not 0 < value < max(recipe.epochs, 1.5): return f"between 0 and epochs, {recipe.epochs}"
     if name in ("label_smoothing", "ema") and not 0 <= value < 1: return "at least 0 and below 1"
 
-# %% ../nbs/03_train.ipynb #ee3ed03c
+# %% ../nbs/03_train.ipynb #6d8a37b3
 def check_recipe(
     recipe: Any, # any values
 ) -> None:
@@ -82,7 +82,7 @@ def check_recipe(
     if "FIND" not in (recipe.lr_min, recipe.lr_max) and recipe.lr_min > recipe.lr_max:
         raise InputError(f"recipe field lr_min is {recipe.lr_min}, but must be at most lr_max, {recipe.lr_max}")
     if "FIND" in (recipe.lr_min, recipe.lr_max) and recipe.teacher:
-        raise InputError(f"the range test knows labels only, but the recipe has the teacher {recipe.teacher}; give both rates (--set lr_min=A --set lr_max=B)")
+        raise InputError(f"the range test knows labels only, but the recipe has the teacher {recipe.teacher}; give both rates (--set lr_min=A --set lr_max=B), or no teacher (--set teacher=null)")
 
 # %% ../nbs/03_train.ipynb #8b12f8a6
 @dataclass(frozen=True)
@@ -157,11 +157,11 @@ def read_recipe(
     if not isinstance(source, dict): raise InputError(f"{path} holds no recipe: a JSON object with the fields of a recipe is needed")
     return recipe_from(source)
 
-# %% ../nbs/03_train.ipynb #26c77bb8
+# %% ../nbs/03_train.ipynb #16854681
 RECIPES = {
     "custom-resnet": Recipe(init="small-logits", weight_decay=0.1),
     "compact": Recipe(name="compact", network="compact", width=32, augment="flip-affine-dropout", epochs=30, peak_epoch=7.5, batch_size=256,
-                      optimizer="sgd", weight_decay=2e-4, lr_min=0.01, lr_max=0.2, lr_end=0.0),
+                      optimizer="sgd", weight_decay=2e-4, lr_min=0.01, lr_max=0.2, lr_end=0.0, teacher="custom-resnet"),
     "quickstart": Recipe(name="quickstart", width=16, data="synthetic", epochs=5, peak_epoch=2, batch_size=64, find_iterations=80),
     "fast": Recipe(name="fast", init="dirac", augment="crop-flip", epochs=10, peak_epoch=2.5, batch_size=256, lr_min=1e-4, lr_max=0.006, lr_end=0.0,
                    weight_decay=0.2, label_smoothing=0.1, tta="flip"),

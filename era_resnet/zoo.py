@@ -54,9 +54,9 @@ class Classifier(nn.Module):
         "Probabilities N×classes: the softmax of the logits."
         return self(images).softmax(dim=1)
 
-# %% ../nbs/06_zoo.ipynb #539bf40d
+# %% ../nbs/06_zoo.ipynb #7d547fd8
 PRETRAINED = { # name: SHA-256 of its file
-    "compact": "bb90914b06be04dcfb1787f16d8952ce60645e74963b77000170e67783c11493",
+    "compact": "6f4b72d454b809826ac4b2e3afd7953041d7f41d5a8f3f21236127ca5106fc62",
     "custom-resnet": "b5953ba9925d72ca81cf7348c555237ee40f264016e101c7d73bc1038fe25253",
 }
 
@@ -111,16 +111,17 @@ def load_pretrained(
     if not (named and is_stats(stats)): raise InputError(f"the header of {path} has no classes or no statistics that fit the network; get it again")
     return Classifier(network, classes, stats, about).eval()
 
-# %% ../nbs/06_zoo.ipynb #8bd3a1d2
+# %% ../nbs/06_zoo.ipynb #d70c099f
 def with_teacher(
     recipe: Recipe, # which may name a teacher
     classes: Sequence[str], # of the pictures that will be learned from
 ) -> tuple[Recipe, nn.Module | None]: # the recipe with its teacher's statistics, and the teacher's network, both as fit takes them
-    "Find the teacher of a recipe, if it has one; raises `InputError` unless that knows the same classes in the same order."
+    "Find the teacher of a recipe, if it has one; raises `InputError` unless it is there and knows the same classes in the same order."
     if not recipe.teacher: return recipe, None
-    teacher = load_pretrained(recipe.teacher)
+    try: teacher = load_pretrained(recipe.teacher)
+    except InputError as e: raise InputError(f"the recipe has the teacher {recipe.teacher}, but {e}; without a teacher: --set teacher=null") from e
     if teacher.classes != tuple(classes):
-        raise InputError(f"the teacher {recipe.teacher} knows {', '.join(teacher.classes)}, but the pictures are of {', '.join(classes)}; name another teacher, or none")
+        raise InputError(f"the teacher {recipe.teacher} knows {', '.join(teacher.classes)}, but the pictures are of {', '.join(classes)}; name another teacher, or none (--set teacher=null)")
     return replace(recipe, stats=recipe.stats or teacher.stats), teacher.network
 
 # %% ../nbs/06_zoo.ipynb #003a12ba
@@ -324,10 +325,10 @@ def export(
         answers = (_to_onnx if format == "onnx" else _to_pt2)(model, part)
         return _agrees(largest_difference(answers, model, images), 1e-4, format)
 
-# %% ../nbs/06_zoo.ipynb #18cf272c
+# %% ../nbs/06_zoo.ipynb #bb64de8e
 _CARD = """# {name}: {parameters:,} parameters, trained on {data}
 
-{network}, trained by [era_resnet]({home}) with its recipe `{recipe}`.
+{network}, trained by [era_resnet]({home}) with its recipe `{recipe}`{taught}.
 
 ## Result
 
@@ -357,7 +358,7 @@ print(predict("picture.jpg", {load}))
 _TINY_IMAGES = """CIFAR-10 (Krizhevsky 2009) is a labelled part of the 80 Million Tiny Images, which were gathered from the
 web by search words and withdrawn by their authors in 2020; what such pictures show, and how they were found and labelled then, is in these weights."""
 
-# %% ../nbs/06_zoo.ipynb #439d1ea2
+# %% ../nbs/06_zoo.ipynb #1a11c48f
 def model_card(
     model: Classifier, # with `about` from a run
     published: str | None = None, # its name in `PRETRAINED`; None: a network as the Hub hands it on
@@ -365,8 +366,9 @@ def model_card(
     "What people should know before they use a network: result, purpose, limits, data."
     recipe, about = model.about.get("recipe", {}), model.about
     acc = f"{about['test_acc']:.2%}" if "test_acc" in about else "not measured"
+    taught = f", taught by the network `{Path(recipe['teacher']).name}`" if recipe.get("teacher") else ""
     loader, load = ("load_pretrained", f'load_pretrained("{published}")') if published else ("hub_class", 'hub_class().from_pretrained("OWNER/NAME")')
-    return _CARD.format(name=recipe.get("name", "network"), loader=loader, load=load, origin=_TINY_IMAGES*str(about.get("data")).startswith("CIFAR-10"), network=type(model.network).__name__, recipe=recipe.get("name"), acc=acc,
+    return _CARD.format(name=recipe.get("name", "network"), loader=loader, load=load, origin=_TINY_IMAGES*str(about.get("data")).startswith("CIFAR-10"), network=type(model.network).__name__, recipe=recipe.get("name"), taught=taught, acc=acc,
                         parameters=sum(p.numel() for p in model.network.parameters()), classes=", ".join(model.classes),
                         data=about.get("data"), fingerprint=about.get("fingerprint"), epochs=recipe.get("epochs"),
                         home=_home())
