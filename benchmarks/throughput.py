@@ -2,7 +2,8 @@
 
 The plain loop is what a careful user would write: the same network in float32, Adam, the recipe's batches, a DataLoader with
 two workers that calls the albumentations pipeline picture by picture. Each round measures everything once, so that a
-noisy machine is noisy for all. Writes throughput.csv, throughput.json (machine, medians, ratios) and throughput.png."""
+noisy machine is noisy for all. All learn from labels alone; a teacher in the recipe is left out. Writes throughput.csv,
+throughput.json (machine, medians, ratios) and throughput.png."""
 import argparse
 import json
 import platform

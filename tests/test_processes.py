@@ -87,41 +87,32 @@ main()
     assert float(row(tmp_path/"run")["train_acc"]) == pytest.approx(float(row(pair[0]/"one")["train_acc"]), rel=1e-5), "sums of before and after"
 
 
-def test_a_signal_is_seen_at_the_end_of_an_epoch_that_is_shorter_than_the_looks(tmp_path):
-    code = """
-import os, signal, sys
+def struck(tmp_path, signal, *words, before=""):
+    "Two processes of which the second gets a signal when its fourth step begins, after some other line of Python"
+    (tmp_path/"struck.py").write_text(f"""
+import os, signal
 import era_resnet.train as t
 real, calls = t.train_step, []
-def stop(*args):
+def strike(*args):
     calls.append(1)
-    if len(calls) == 4 and os.environ["RANK"] == "1": os.kill(os.getpid(), signal.SIGTERM)
+    if len(calls) == 4 and os.environ["RANK"] == "1": os.kill(os.getpid(), signal.{signal})
     return real(*args)
-t.train_step, t._look_every = stop, lambda device: 50
+t.train_step = strike
+{before}
 from era_resnet.cli import main
 main()
-"""
-    (tmp_path/"stopping.py").write_text(code)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "stopping.py", *SMALL, "--set", "epochs=2", "--out", "run"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=ONE_THREAD)
+""")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "struck.py", *SMALL, *words, "--out", "run"]
+    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=ONE_THREAD)
+
+
+def test_a_signal_is_seen_at_the_end_of_an_epoch_that_is_shorter_than_the_looks(tmp_path):
+    result = struck(tmp_path, "SIGTERM", "--set", "epochs=2", before="t._look_every = lambda device: 50")
     assert result.returncode != 0 and "stopped and saved after step 11 of epoch 1" in result.stderr, result.stderr[-3000:]
 
 
 def test_one_process_dies(tmp_path):
-    code = """
-import os, signal, sys
-import era_resnet.train as t
-real, calls = t.train_step, []
-def die(*args):
-    calls.append(1)
-    if len(calls) == 4 and os.environ["RANK"] == "1": os.kill(os.getpid(), signal.SIGKILL)
-    return real(*args)
-t.train_step = die
-from era_resnet.cli import main
-main()
-"""
-    (tmp_path/"dying.py").write_text(code)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "dying.py", *SMALL, "--out", "run"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=ONE_THREAD)
+    result = struck(tmp_path, "SIGKILL")
     assert result.returncode != 0 and ("another process of this run has ended" in result.stderr or "stopped and saved" in result.stderr), result.stderr[-3000:]
     assert not list((tmp_path/"run").glob(".*.part")) and (tmp_path/"run"/"checkpoint.pt").exists()
 

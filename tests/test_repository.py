@@ -74,6 +74,9 @@ def test_files_of_the_compact_runs_agree(top):
     published = recipe_from({k: v for k, v in recipe.items() if k not in ("data", "stats", "precision", "device", "seed")})
     from dataclasses import replace
     assert replace(published, name="compact") == RECIPES["compact"], "the recipe of the published runs is the one that people get"
+    alone = json.loads((top/"results"/"compact-third"/"seed-0"/"recipe.json").read_text())
+    alone = recipe_from({k: v for k, v in alone.items() if k not in ("data", "stats", "precision", "device", "seed")})
+    assert replace(alone, name="compact") == replace(RECIPES["compact"], teacher=None), "the same without its teacher"
 
 
 def test_pictures_are_small_and_exist(top):
