@@ -18,7 +18,7 @@ def measure(width, images, batch_size, threads, device, seconds):
     "Images a second and the peak of memory of one setting"
     import torch
     from era_resnet.data import loaders, synthetic
-    from era_resnet.lrfind import make_optimizer
+    from era_resnet.lrfind import kept_memory, make_optimizer
     from era_resnet.train import Recipe, change_recipe, create_model, one_cycle, pick_device, train_step
     torch.set_num_threads(threads)
     where = pick_device(device)
@@ -30,13 +30,14 @@ def measure(width, images, batch_size, threads, device, seconds):
     model = create_model(recipe).to(where, memory_format=torch.channels_last).train()
     optimizer = make_optimizer(model, recipe, 1e-3)
     schedule, seen, clock = one_cycle(optimizer, 1e-4, 1e-3, 24, 5, 98), 0, None
-    while clock is None or time.perf_counter() - clock < seconds:
-        for x, y in batches:
-            loss, _ = train_step(model, x, y, optimizer, schedule, recipe)
-            loss.item()
-            if clock is None: clock = time.perf_counter() # the first step warms up
-            else: seen += len(y)
-            if time.perf_counter() - clock > seconds and seen: break
+    with kept_memory(where):
+        while clock is None or time.perf_counter() - clock < seconds:
+            for x, y in batches:
+                loss, _ = train_step(model, x, y, optimizer, schedule, recipe)
+                loss.item()
+                if clock is None: clock = time.perf_counter() # the first step warms up
+                else: seen += len(y)
+                if time.perf_counter() - clock > seconds and seen: break
     speed = seen/(time.perf_counter() - clock)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*(1 if sys.platform == "darwin" else 1024)
     gpu = torch.cuda.max_memory_allocated() if where.type == "cuda" else 0

@@ -9,8 +9,8 @@ import json
 import platform
 import statistics
 import time
+from contextlib import nullcontext
 from dataclasses import replace
-from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +22,10 @@ from tqdm import tqdm
 from era_resnet.analysis import save_figure
 from era_resnet.custom_resnet import stages
 from era_resnet.data import CIFAR10_STATS, figure, load_data, loaders, train_transform
-from era_resnet.lrfind import make_optimizer
+from era_resnet.lrfind import kept_memory, make_optimizer
 from era_resnet.train import change_recipe, choose_precision, create_model, one_cycle, pick_device, read_recipe, train_step, write_csv
 
-LOOPS = {"plain loop": None, "ours, albumentations": dict(loader="albumentations", workers=2), "ours, fast loader": {},
+LOOPS = {"plain loop": None, "ours, albumentations": dict(loader="albumentations", workers=2), "ours, memory not kept": {}, "ours, fast loader": {},
          "ours, compiled": dict(compile=True)}
 
 
@@ -67,28 +67,30 @@ def plain_steps(data, recipe, device):
             yield len(y)
 
 
-def our_steps(data, recipe, device, batches=None):
-    "The package's step on its own loader, or on given batches"
+def our_steps(data, recipe, device, batches=None, keep=True):
+    "The package's step on its own loader, or on given batches, with the memory kept as in fit"
     model = create_model(recipe).to(device, memory_format=torch.channels_last).train()
     optimizer = make_optimizer(model, recipe, 1e-3)
     schedule = one_cycle(optimizer, 1e-4, 1e-3, 24, 5, 98)
     network = torch.compile(model, mode="reduce-overhead" if device.type == "cuda" else "default") if recipe.compile else model
-    while True:
-        for x, y in batches or loaders(data, recipe, device)[0]:
-            x, y = x.to(device, non_blocking=True, memory_format=torch.channels_last), y.to(device, non_blocking=True)
-            train_step(network, x, y, optimizer, schedule, recipe)
-            yield len(y)
+    with kept_memory(device) if keep else nullcontext():
+        while True:
+            for x, y in batches or loaders(data, recipe, device)[0]:
+                x, y = x.to(device, non_blocking=True, memory_format=torch.channels_last), y.to(device, non_blocking=True)
+                train_step(network, x, y, optimizer, schedule, recipe)
+                yield len(y)
 
 
-def batches_of(make):
-    "Batches without end, and nothing done with them"
-    while True:
-        for x, y in make(): yield len(y)
+def batches_of(make, device=None):
+    "Batches without end, and nothing done with them; ours with the memory kept, for a device"
+    with kept_memory(device) if device else nullcontext():
+        while True:
+            for x, y in make(): yield len(y)
 
 
 def rate(steps, n, device):
-    "Images a second over n steps, after one to warm up"
-    next(steps)
+    "Images a second over n steps, after two to warm up"
+    for _ in range(2): next(steps)
     if device.type == "cuda": torch.cuda.synchronize()
     start = time.perf_counter()
     images = sum(next(steps) for _ in range(n))
@@ -114,14 +116,14 @@ def measure(data, recipe, device, args):
     (x, y), found = next(iter(loaders(data, recipe, device)[0])), {}
     for name, changes in tqdm(LOOPS.items(), leave=False):
         if name == "ours, compiled" and args.no_compile: continue
-        steps = plain_steps(data, recipe, device) if changes is None else our_steps(data, replace(recipe, **changes), device)
+        steps = plain_steps(data, recipe, device) if changes is None else our_steps(data, replace(recipe, **changes), device, keep=name != "ours, memory not kept")
         found[name] = rate(steps, args.steps, device)
     found["step alone"] = rate(our_steps(data, recipe, device, [(x, y)]), args.steps, device)
     found["loader: DataLoader, 2 workers"] = rate(batches_of(lambda: plain_loader(data, recipe, device)), args.loader_steps, device)
-    found["loader: ours, fast"] = rate(batches_of(lambda: loaders(data, recipe, device)[0]), args.loader_steps, device)
+    found["loader: ours, fast"] = rate(batches_of(lambda: loaders(data, recipe, device)[0], device), args.loader_steps, device)
     affine = replace(recipe, augment="flip-affine-dropout")
     found["affine loader: DataLoader, 2 workers"] = rate(batches_of(lambda: plain_loader(data, affine, device)), args.loader_steps, device)
-    found["affine loader: ours, fast"] = rate(batches_of(lambda: loaders(data, affine, device)[0]), args.loader_steps, device)
+    found["affine loader: ours, fast"] = rate(batches_of(lambda: loaders(data, affine, device)[0], device), args.loader_steps, device)
     found["matmul limit"] = matmul_flops(device, dtype, args.matmul)/args.flops_per_image
     return found
 
@@ -185,7 +187,7 @@ if __name__ == "__main__":
     parser.add_argument("--batch-size", type=int, help="left out: the recipe's")
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=2, help="steps of each loop in a round, after one to warm up")
+    parser.add_argument("--steps", type=int, default=2, help="steps of each loop in a round, after two to warm up")
     parser.add_argument("--loader-steps", type=int, default=20)
     parser.add_argument("--matmul", type=int, default=4096, help="size of the matrices of the limit")
     parser.add_argument("--no-compile", action="store_true")

@@ -711,10 +711,10 @@ def warp(
     "Each picture seen through its map, with bilinear interpolation."
     pixel = torch.arange(32., device=images.device)
     y, x = torch.meshgrid(pixel, pixel, indexing="ij")
-    places = (torch.stack([x, y, torch.ones_like(x)], -1).view(-1, 3) @ maps[:, :2].transpose(1, 2)).view(-1, 32, 32, 2)
-    shown = (images.flatten(1).float() - fill.repeat(32*32)).view(images.shape).permute(0, 3, 1, 2)
-    out = torch.nn.functional.grid_sample(shown, places/15.5 - 1, align_corners=True)
-    return (out.permute(0, 2, 3, 1) + fill).round().to(torch.uint8)
+    places = maps[:, :2] @ torch.stack([x, y, torch.ones_like(x)]).flatten(1)
+    shown = images.permute(0, 3, 1, 2).contiguous() - fill.float()[:, None, None] # sampling is several times slower with channels last
+    out = torch.nn.functional.grid_sample(shown, (places/15.5 - 1).unflatten(2, (32, 32)).permute(0, 2, 3, 1), align_corners=True)
+    return (out + fill[:, None, None]).round().to(torch.uint8).permute(0, 2, 3, 1)
 
 # %% ../nbs/01_data.ipynb #31797240
 def _draw_crops(n: int, g: torch.Generator) -> tuple[Tensor, ...]:

@@ -4,7 +4,8 @@
 
 # %% ../nbs/02_lrfind.ipynb #66b89189
 from __future__ import annotations
-import contextlib, copy, io, random, warnings
+import contextlib, copy, ctypes, io, platform, random, warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
@@ -19,19 +20,20 @@ from .data import ImageData, InputError, figure, loaders
 
 # %% auto #0
 __all__ = ['LRMIN_SHARE', 'FLOOR_SHARE', 'MIN_ITERATIONS', 'MIN_LOSSES', 'make_optimizer', 'random_states', 'set_random_states',
-           'smooth', 'finite_length', 'valley_end', 'LRFound', 'plot_range', 'read_range', 'autocast', 'find_lr']
+           'kept_memory', 'smooth', 'finite_length', 'valley_end', 'LRFound', 'plot_range', 'read_range', 'autocast',
+           'find_lr']
 
 # %% ../nbs/02_lrfind.ipynb #097a8ac6
 def make_optimizer(
     model: nn.Module, # whose parameters are trained
-    recipe: Any, # its optimizer ("adam" or "sgd") and weight_decay count here
+    recipe: Any, # its optimizer ("adam" or "sgd"), weight_decay and epsilon count here
     lr: float, # learning rate to begin with
 ) -> torch.optim.Optimizer: # Adam with decoupled weight decay, or SGD with Nesterov's momentum
     "The optimiser of training and range test. Sources: Kingma & Ba 2014; Sutskever et al. 2013, section 2."
     parameters = list(model.parameters())
     options = dict(lr=lr, weight_decay=recipe.weight_decay, fused=parameters[0].device.type in ("cpu", "cuda"))
     if recipe.optimizer == "sgd": return torch.optim.SGD(parameters, momentum=0.9, nesterov=True, **options)
-    return torch.optim.Adam(parameters, decoupled_weight_decay=True, **options)
+    return torch.optim.Adam(parameters, eps=recipe.epsilon, decoupled_weight_decay=True, **options)
 
 # %% ../nbs/02_lrfind.ipynb #7c301d06
 def random_states() -> dict: # plain numbers, lists and tensors
@@ -51,6 +53,26 @@ def set_random_states(
     np.random.set_state((kind, np.array(keys, np.uint32), *rest))
     torch.set_rng_state(states["torch"])
     if torch.cuda.is_available() and states["cuda"]: torch.cuda.set_rng_state_all(states["cuda"])
+
+# %% ../nbs/02_lrfind.ipynb #4a5945bf
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4 # names that glibc has for them in malloc.h
+
+@contextlib.contextmanager
+def kept_memory(
+    device: str | torch.device = "cpu", # where tensors are made; anything but a CPU has an allocator of its own
+) -> Iterator[None]:
+    "Within this, memory that is freed stays with the process, for the next step; without glibc it changes nothing. Source: mallopt(3)."
+    if platform.libc_ver()[0] != "glibc" or torch.device(device).type != "cpu":
+        yield
+        return
+    glibc = ctypes.CDLL(None)
+    glibc.mallopt(_MMAP_MAX, 0)
+    glibc.mallopt(_TRIM_THRESHOLD, -1)
+    try: yield
+    finally:
+        glibc.mallopt(_MMAP_MAX, 65536)
+        glibc.mallopt(_TRIM_THRESHOLD, 128*1024)
+        glibc.malloc_trim(0)
 
 # %% ../nbs/02_lrfind.ipynb #b8ef9f2f
 LRMIN_SHARE, FLOOR_SHARE = 0.10, 0.95 # of the way down from the level of the start to the lowest smoothed loss
@@ -200,7 +222,7 @@ def find_lr(
         parts = getattr(recipe, "accumulate", 1)
         batches, _ = loaders(data, SimpleNamespace(**vars(recipe) | dict(batch_size=max(1, recipe.batch_size//parts))), device)
         diverged = 1 + 0.5*max(1, (512/recipe.batch_size)**0.5) # times the lowest loss; the losses of small batches scatter
-        with contextlib.redirect_stdout(io.StringIO()), mock.patch.object(library, "tqdm", partial(tqdm, desc="range test", unit="step")):
+        with kept_memory(device), contextlib.redirect_stdout(io.StringIO()), mock.patch.object(library, "tqdm", partial(tqdm, desc="range test", unit="step")):
             finder.range_test(_finder_batches(batches), end_lr=end_lr, num_iter=iterations, smooth_f=0, diverge_th=diverged, accumulation_steps=parts)
     finally: set_random_states(states)
     return read_range(np.array(finder.history["lr"]), np.array(finder.history["loss"]))

@@ -25,7 +25,7 @@ import era_resnet
 from .compact import CompactNet
 from .custom_resnet import CustomResNet
 from .data import ImageData, ImageSet, InputError, Stats, channel_stats, check_data, digest, loaders, normalise, whole_file
-from .lrfind import LRFound, autocast, find_lr, make_optimizer, random_states, set_random_states
+from .lrfind import LRFound, autocast, find_lr, kept_memory, make_optimizer, random_states, set_random_states
 
 # %% auto #0
 __all__ = ['RECIPES', 'is_stats', 'check_recipe', 'Recipe', 'recipe_from', 'read_recipe', 'change_recipe', 'dirac_',
@@ -66,7 +66,7 @@ def _problem(recipe: Any, name: str, hint: Any) -> str | None:
     if name in _AT_LEAST and value is not None and value < _AT_LEAST[name]: return f"at least {_AT_LEAST[name]}"
     if name in _AT_MOST and value > _AT_MOST[name]: return f"at most {_AT_MOST[name]}"
     if name == "lr_end" and value is not None and value < 0: return "at least 0, or null"
-    if name == "temperature" and value <= 0: return "above 0"
+    if name in ("temperature", "epsilon") and value <= 0: return "above 0"
     if name in ("lr_min", "lr_max") and (value != "FIND" if isinstance(value, str) else value <= 0): return "a number above 0, or FIND"
     if name == "peak_epoch" and not 0 < value < max(recipe.epochs, 1.5): return f"between 0 and epochs, {recipe.epochs}"
     if name in ("label_smoothing", "ema") and not 0 <= value < 1: return "at least 0 and below 1"
@@ -115,6 +115,7 @@ class Recipe(_Pictures):
     find_iterations: int = 100 # steps of the range test
     optimizer: str = "adam" # or "sgd", with Nesterov's momentum
     cycle_betas: bool = False # move Adam's first beta against the rate, from 0.95 to 0.85 and back?
+    epsilon: float = 1e-8 # added to the root of the mean square by which Adam divides; coordinates with smaller gradients move less
     weight_decay: float = 0.0 # decoupled from the gradient with adam, a part of it with sgd
     ema: float = 0.0 # the result is a moving average of the weights that keeps this much at each step; 0: the weights themselves
     label_smoothing: float = 0.0 # share of the target that is spread over all classes
@@ -993,7 +994,8 @@ def fit(
             try:
                 settled, saved = _from_first(go_on if resume else begin)
                 if teacher is not None: teacher = teacher.to(device, memory_format=torch.channels_last).eval()
-                return _fit(model.to(device, memory_format=torch.channels_last), data, replace(settled, device=str(device)), folder, saved, teacher, taught_by)
+                model = model.to(device, memory_format=torch.channels_last)
+                with kept_memory(device): return _fit(model, data, replace(settled, device=str(device)), folder, saved, teacher, taught_by)
             except RuntimeError as e:
                 if (said := _explained(e, recipe, folder)) is e: raise
                 raise said from e
