@@ -1,4 +1,5 @@
-"""Where the two published networks disagree on the test pictures: `python benchmarks/disagree.py --data SOURCE`.
+"""Where two networks disagree on the test pictures: `python benchmarks/disagree.py --data SOURCE`, or with `--networks A B`
+for others than the two published ones: run folders of two seeds, for example, which then go by the names of the folders.
 
 For each class, how many pictures both networks get right, only the one, only the other, or neither; and, as a picture,
 those of which one network was surest where only the other was right. Then the pictures of which both are surest, together,
@@ -14,13 +15,13 @@ from era_resnet.data import InputError, figure, load_data
 from era_resnet.train import Evaluation, evaluate, write_csv
 from era_resnet.zoo import load_pretrained
 
-NAMES = ("custom-resnet", "compact")
+PUBLISHED = ("custom-resnet", "compact")
 
 
-def table(right, labels, classes):
+def table(names, right, labels, classes):
     "A row a class, and one for all"
-    large, small = right
-    groups = {"both right": large & small, f"only {NAMES[0]} right": large & ~small, f"only {NAMES[1]} right": small & ~large, "neither right": ~large & ~small}
+    one, other = right
+    groups = {"both right": one & other, f"only {names[0]} right": one & ~other, f"only {names[1]} right": other & ~one, "neither right": ~one & ~other}
     rows = [{"class": name} | {what: int(members[labels == i].sum()) for what, members in groups.items()} for i, name in enumerate(classes)]
     return [*rows, {"class": "all"} | {what: int(members.sum()) for what, members in groups.items()}]
 
@@ -43,7 +44,7 @@ def draw_both_wrong(rows, data):
     return fig
 
 
-def draw(answers, right, data, n):
+def draw(names, answers, right, data, n):
     "Two rows: what only the first got right, and what only the second did"
     fig, axes = figure(9, 4.1, 2, n)
     for row, (wins, loses) in zip(axes, ((0, 1), (1, 0))):
@@ -52,23 +53,24 @@ def draw(answers, right, data, n):
             ax.imshow(data.test.images[i])
             ax.set(xticks=[], yticks=[])
             ax.set_title(f"{data.classes[data.test.labels[i]]}\nnot {data.classes[answers[loses][i].argmax()]}, {percent(sure[i])}", fontsize=9)
-        row[0].set_ylabel(f"only {NAMES[wins]}\nis right", fontsize=10)
+        row[0].set_ylabel(f"only {names[wins]}\nis right", fontsize=10)
     fig.suptitle(f"Test pictures of {data.source}: true class, and what the other network was surest of", fontsize=11)
     return fig
 
 
-def main(data, out):
+def main(networks, data, out):
     "Ask both, and write what came"
-    models = [load_pretrained(name) for name in NAMES]
+    models, names = [load_pretrained(name) for name in networks], [Path(name).name for name in networks]
+    if names[0] == names[1]: raise InputError(f"both networks would be called {names[0]}; name two that can be told apart")
     for model in models:
         if model.classes != data.classes: raise InputError(f"{data.source} has the classes {', '.join(data.classes)}, but the networks know {', '.join(model.classes)}")
     answers = [evaluate(model.network, data.test, model.stats).logits.softmax(1).numpy() for model in models]
     right = [a.argmax(1) == data.test.labels for a in answers]
-    rows, surest = table(right, data.test.labels, data.classes), both_wrong(answers, data.test.labels, data.classes, 12)
+    rows, surest = table(names, right, data.test.labels, data.classes), both_wrong(answers, data.test.labels, data.classes, 12)
     out.mkdir(parents=True, exist_ok=True)
     write_csv(out/"disagree.csv", rows)
     write_csv(out/"both_wrong.csv", surest)
-    save_figure(draw(answers, right, data, 6), out/"disagree.png", 200_000)
+    save_figure(draw(names, answers, right, data, 6), out/"disagree.png", 200_000)
     save_figure(draw_both_wrong(surest, data), out/"both_wrong.png", 200_000)
     for row in [*rows, *surest]: print(row)
 
@@ -76,8 +78,9 @@ def main(data, out):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="cifar10")
+    parser.add_argument("--networks", nargs=2, default=PUBLISHED, metavar="NAME|FILE|RUN")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--out", type=Path, default=Path("results/compact"))
     args = parser.parse_args()
-    try: main(load_data(args.data, limit=args.limit), args.out)
+    try: main(args.networks, load_data(args.data, limit=args.limit), args.out)
     except InputError as e: parser.error(str(e))

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from era_resnet.data import synthetic
-from era_resnet.zoo import load_pretrained
+from era_resnet.zoo import find_weights, load_pretrained
 
 
 def run(top, folder, name, *words):
@@ -100,6 +100,10 @@ def test_disagree(top, tmp_path):
             path = tmp_path/"drawn"/split/classes[label]/f"{i}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(path)
+    for name in ("a", "b"): (tmp_path/name).write_bytes(find_weights("compact").read_bytes())
+    run(top, tmp_path, "disagree", "--data", tmp_path/"drawn", "--networks", tmp_path/"a", tmp_path/"b", "--out", tmp_path/"same")
+    everything = rows(tmp_path/"same"/"disagree.csv")[-1]
+    assert everything["only a right"] == everything["only b right"] == "0" != everything["neither right"], "a network agrees with itself"
     run(top, tmp_path, "disagree", "--data", tmp_path/"drawn", "--out", tmp_path)
     *classes, everything = rows(tmp_path/"disagree.csv")
     assert len(classes) == 10 and all(sum(int(row[k]) for row in classes) == int(everything[k]) for k in everything if k != "class")
