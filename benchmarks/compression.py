@@ -2,8 +2,7 @@
 
 The training pictures are dealt into parts. For each part two networks with one recipe and one seed learn from all other
 parts, one from the pictures as they are and one from JPEG copies of the same pictures; both are judged on the part they
-haven't seen, as it is and as JPEG copies. Rows, one for a part, go to the CSV file as they come; parts that stand in it
-already are not run again."""
+haven't seen, as it is and as JPEG copies. Rows, one for a part, go to the CSV file as they come."""
 import argparse
 import io
 import tempfile
@@ -11,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from ladder import read_rows
 from PIL import Image
 
 from era_resnet.data import ImageSet, InputError, load_data
@@ -28,41 +26,33 @@ def copies(images, quality):
     return np.stack(read)
 
 
-def psnr(images, others):
-    "Peak signal-to-noise ratio of each picture, in decibels; infinite where nothing differs"
-    with np.errstate(divide="ignore"): return 10*np.log10(255**2/((images.astype(float) - others)**2).mean((1, 2, 3)))
-
-
-def run_part(recipe, data, versions, test, k):
+def run_part(recipe, data, versions, test):
     "How many answers are right for each version learned from and each judged on, and on how many pictures only one of both is right"
-    learned = np.setdiff1d(np.arange(len(data.train)), test)
-    right = {}
-    for name, images in versions.items():
-        pictures = ImageSet(images, data.train.labels)
-        mine = replace(data, train=pictures.take(learned), test=pictures.take(test), limit=None, fingerprint=f"{data.fingerprint} part {k} {name}")
+    learned, right = np.setdiff1d(np.arange(len(data.train)), test), {}
+    pictures = {version: ImageSet(images, data.train.labels) for version, images in versions.items()}
+    for name, own in pictures.items():
+        mine = replace(data, train=own.take(learned), test=own.take(test), limit=None, fingerprint=f"{data.fingerprint} {name}")
         with tempfile.TemporaryDirectory() as folder: run = fit(create_model(recipe), mine, recipe, Path(folder)/"run")
-        for judged, others in versions.items():
-            answers = evaluate(run.model, ImageSet(others[test], data.train.labels[test]), run.recipe.stats)
-            right[name, judged] = answers.logits.argmax(1).numpy() == data.train.labels[test]
+        for judged, others in pictures.items():
+            answers = evaluate(run.model, others.take(test), run.recipe.stats).logits.argmax(1).numpy()
+            right[name, judged] = answers == data.train.labels[test]
     one, other = (right[name, name] for name in versions)
-    return {f"{name} on {judged}": int(r.sum()) for (name, judged), r in right.items()} | {
-        f"only {name} right": int(r.sum()) for name, r in zip(versions, (one & ~other, other & ~one))} | dict(learned=len(learned), judged=len(test))
+    only = dict(zip(versions, (one & ~other, other & ~one)))
+    counts = {f"{name} on {judged}": r for (name, judged), r in right.items()} | {f"only {name} right": r for name, r in only.items()}
+    return {name: int(r.sum()) for name, r in counts.items()} | dict(learned=len(learned), judged=len(test))
 
 
 def main(recipe, data, quality, parts, out):
-    "Every part that is missing, and what all say together"
-    versions = dict(original=data.train.images, copy=copies(data.train.images, quality))
-    print("PSNR of the copies, quartiles in dB:", np.quantile(psnr(*versions.values()), (0.25, 0.5, 0.75)).round(1))
-    rows = read_rows(out)
+    "Every part in turn"
+    if not 1 <= quality <= 100: raise InputError(f"--quality is {quality}, but must be from 1 to 100")
+    if not 2 <= parts <= len(data.train): raise InputError(f"--parts is {parts}, but must be from 2 to the number of training pictures, {len(data.train):,}")
+    if out.exists(): raise InputError(f"there is something at {out} already; name another file with --out")
     out.parent.mkdir(parents=True, exist_ok=True)
-    for k, test in enumerate(np.array_split(np.random.default_rng(recipe.seed).permutation(len(data.train)), parts)):
-        about = dict(part=str(k), quality=str(quality), seed=str(recipe.seed))
-        if any(all(row[name] == value for name, value in about.items()) for row in rows): continue
-        rows.append(about | run_part(recipe, data, versions, test, k))
+    versions, rows = dict(original=data.train.images, copy=copies(data.train.images, quality)), []
+    for part, test in enumerate(np.array_split(np.random.default_rng(recipe.seed).permutation(len(data.train)), parts)):
+        rows.append(dict(part=part, quality=quality, seed=recipe.seed) | run_part(recipe, data, versions, test))
         write_csv(out, rows)
         print(rows[-1], flush=True)
-    for way in ("original on original", "copy on copy", "original on copy", "copy on original"):
-        print(f"{way}: {sum(int(row[way]) for row in rows)/sum(int(row['judged']) for row in rows):.4f}")
 
 
 if __name__ == "__main__":

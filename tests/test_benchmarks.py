@@ -60,6 +60,8 @@ def test_search_makes_what_is_missing(top, tmp_path):
 
 @pytest.mark.parametrize("name, words, says", [
     ("search", ("--recipe", "compact", "--out", "x.csv", "widht=4"), "widht"), ("search", ("--recipe", "nothing", "--out", "x.csv", ""), "no recipe 'nothing'"),
+    ("compression", ("--data", "synthetic", "--parts", "1", "--out", "x.csv"), "--parts is 1"), ("compression", ("--data", "synthetic", "--quality", "101", "--out", "x.csv"), "--quality is 101"),
+    ("compression", ("--data", "synthetic", "--out", "."), "something at . already"), ("compression", ("--data", "synthetic", "--set", "widht=4", "--out", "x.csv"), "widht"),
     ("disagree", ("--data", "nowhere", "--out", "x"), "no data at nowhere"), ("disagree", ("--data", "synthetic", "--out", "x"), "but the networks know airplane")])
 def test_mistakes_end_in_a_sentence(top, tmp_path, name, words, says):
     result = subprocess.run([sys.executable, top/"benchmarks"/f"{name}.py", *words], cwd=tmp_path, capture_output=True, text=True, timeout=100)
@@ -91,6 +93,17 @@ def test_compare(top, tmp_path):
     assert (int(large["parameters"]), int(small["parameters"])) == (6_573_130, 198_146)
     assert 0 < float(small["one_picture_ms_low"]) <= float(small["one_picture_ms"]) <= float(small["one_picture_ms_high"])
     assert float(small["images_per_second"]) > float(large["images_per_second"])
+
+
+def test_compression(top, tmp_path):
+    out = tmp_path/"new"/"compression.csv"
+    settings = ("width=4", "epochs=3", "precision=fp32", "lr_min=1e-4", "lr_max=2e-2")
+    run(top, tmp_path, "compression", "--data", "synthetic", "--recipe", "quickstart", *(w for s in settings for w in ("--set", s)),
+        "--limit", 400, "--quality", 1, "--parts", 2, "--out", out)
+    found = [{name: int(value) for name, value in row.items()} for row in rows(out)]
+    assert [(row["part"], row["learned"], row["judged"]) for row in found] == [(0, 200, 200), (1, 200, 200)]
+    for row in found: assert row["original on original"] - row["only original right"] == row["copy on copy"] - row["only copy right"] >= 0, "right by both"
+    assert sum(row["original on original"] for row in found) > sum(row["original on copy"] for row in found), "nothing is left at quality 1"
 
 
 def test_disagree(top, tmp_path):
